@@ -1,0 +1,48 @@
+# make search: from nothing to a winner.  make test: from nothing to a verdict.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SPACE  ?= spaces/mnist.yaml
+SIZE   ?= quick
+# Where that study goes; one that is there already is resumed, a finished one shown again.
+RUN    := runs/$(basename $(notdir $(SPACE)))-$(SIZE)
+
+.PHONY: setup search test check ui bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.installed
+
+# `search` needs only what runs a study; the tools for tests and checks come when first asked for.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)" >&2
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) --editable '.[test,check,bench]'
+	@touch $@
+
+search: $(VENV)/.installed
+	@$(PY) -m search.run $(SPACE) --size $(SIZE) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+ui: $(VENV)/.installed
+	@echo "MLflow at http://127.0.0.1:5000 (Ctrl-C ends it)" >&2
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+bench: $(VENV)/.installed-dev
+	$(PY) -m benchmarks.training
+	$(PY) -m benchmarks.parzen
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
