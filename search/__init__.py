@@ -1,0 +1,1 @@
+"""The search platform: Ray Tune runs, Optuna proposes, the journal remembers."""

@@ -1,0 +1,164 @@
+"""What can happen in a study: one frozen model an event, each one line of the journal."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictFloat,
+    StrictStr,
+    TypeAdapter,
+    model_validator,
+)
+
+SCHEMA_VERSION = 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Int64 = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+ParamValue = (
+    StrictBool | Int64 | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr
+)
+Params = dict[str, ParamValue]
+Count = Annotated[int, Field(ge=0)]
+Kimg = Annotated[Finite, Field(ge=0.0)]
+Seconds = Annotated[Finite, Field(ge=0.0)]
+Stage = Literal["manual", "random_grid", "model"]
+EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
+CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))] = Field(
+        default_factory=_now
+    )
+
+
+class StudyOpened(_Event):
+    """First line of a journal: what is searched, on which data, by which protocol."""
+
+    event: Literal["study_opened"] = "study_opened"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    study: str
+    study_id: str
+    spec: dict[str, JsonValue]
+    spec_digest: str
+    dataset_digest: str
+    protocol_digest: str
+    versions: dict[str, JsonValue] = {}
+    hardware: dict[str, JsonValue] = {}
+
+
+class SessionOpened(_Event):
+    """A driver took up the study (the first start too), with what it may add to the budget."""
+
+    event: Literal["session_opened"] = "session_opened"
+    extra_trials: Count = 0
+    extra_seconds: Seconds = 0.0
+    pid: int
+
+
+class SessionClosed(_Event):
+    """A driver put the study down of its own accord."""
+
+    event: Literal["session_closed"] = "session_closed"
+    reason: CloseReason
+
+
+class Proposed(_Event):
+    """A cell was claimed under the next number."""
+
+    event: Literal["proposed"] = "proposed"
+    number: Count
+    stage: Stage
+    stage_index: Count
+    params: Params
+    cell: str
+    seed: Int64
+
+
+class Started(_Event):
+    """An attempt at a trial began on a device, from scratch (0 kimg) or from a checkpoint."""
+
+    event: Literal["started"] = "started"
+    number: Count
+    attempt: Count
+    from_kimg: Kimg = 0.0
+    node: str
+    device: str
+    pid: int
+
+
+class Checkpointed(_Event):
+    """The whole state of a trial was saved; `path` is relative to the output folder."""
+
+    event: Literal["checkpointed"] = "checkpointed"
+    number: Count
+    kimg: Kimg
+    path: str
+
+
+class Measured(_Event):
+    """A trial was scored; `elapsed_seconds` counts its own time since its first step."""
+
+    event: Literal["measured"] = "measured"
+    number: Count
+    replicate: Count = 0
+    kimg: Kimg
+    elapsed_seconds: Seconds
+    metrics: dict[str, Finite]
+
+
+class Retried(_Event):
+    """A machine failed under a trial, which keeps its number and will be started again."""
+
+    event: Literal["retried"] = "retried"
+    number: Count
+    cause: str
+
+
+class Ended(_Event):
+    """A trial reached its final state; INFEASIBLE and FAILED say why."""
+
+    event: Literal["ended"] = "ended"
+    number: Count
+    state: EndState
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.state in ("INFEASIBLE", "FAILED") and not self.reason:
+            raise ValueError(f"a trial that ends {self.state} must have a reason")
+        return self
+
+
+TrialEvent = Proposed | Started | Checkpointed | Measured | Retried | Ended
+Event = StudyOpened | SessionOpened | SessionClosed | TrialEvent
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def to_line(event: Event) -> bytes:
+    """Writes an event as one line of JSON, newline included."""
+    return event.model_dump_json().encode() + b"\n"
+
+
+def from_line(line: bytes) -> Event:
+    """Reads one line of JSON.
+
+    Raises:
+        pydantic.ValidationError: The line is no event (a `ValueError`).
+    """
+    event: Event = _EVENT.validate_json(line)
+    return event
