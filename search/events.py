@@ -1,5 +1,6 @@
 """What can happen in a study: one frozen model an event, each one line of the journal."""
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -17,14 +18,18 @@ from pydantic import (
     model_validator,
 )
 
-SCHEMA_VERSION = 1
-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Int64 = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
-ParamValue = (
-    StrictBool | Int64 | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr
-)
+ParamValue = StrictBool | Int64 | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr
 Params = dict[str, ParamValue]
+
+
+def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    json.dumps(value, allow_nan=False)  # raises ValueError: JSON has no NaN and would say null
+    return value
+
+
+PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]
@@ -49,15 +54,15 @@ class StudyOpened(_Event):
     """First line of a journal: what is searched, on which data, by which protocol."""
 
     event: Literal["study_opened"] = "study_opened"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     study: str
     study_id: str
-    spec: dict[str, JsonValue]
+    spec: PlainJson
     spec_digest: str
     dataset_digest: str
     protocol_digest: str
-    versions: dict[str, JsonValue] = {}
-    hardware: dict[str, JsonValue] = {}
+    versions: PlainJson = {}
+    hardware: PlainJson = {}
 
 
 class SessionOpened(_Event):

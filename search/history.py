@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from search.events import Event
+from search.journal import Journal, JournalError
 from search.ledger import Ledger
 
 JOURNAL_NAME = "journal.jsonl"
@@ -17,59 +18,87 @@ class HistoryError(ValueError):
 
 
 class History:
-    """Journal, ledger and listeners of one study; one thread and one process own it.
+    """Journal, ledger and listeners of one study; one thread of one process owns it.
 
     Example:
         with History.create(folder) as history:
-            history.listen(print)
+            history.listen(tracking)
             history.append(StudyOpened(...))
             history.append(SessionOpened(pid=os.getpid()))
-            number = history.ledger.next_number()
-            history.append(Proposed(number=number, ...))
+            history.append(Proposed(number=history.ledger.next_number(), ...))
     """
 
-    ledger: Ledger
-    folder: Path
+    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+        self.journal = journal
+        self.ledger = ledger
+        self._listeners: list[Listener] = []
 
     @classmethod
     def create(cls, folder: Path) -> Self:
-        """Starts the history of a new study in `folder`, made where missing.
+        """Begins the history of a new study in `folder`, made where missing.
 
         Raises:
             JournalExists: The folder already holds a study.
             JournalLocked: Another process writes it.
             JournalError: The folder cannot be written.
         """
-        raise NotImplementedError
+        return cls(Journal.open(folder / JOURNAL_NAME, create=True), Ledger())
 
     @classmethod
     def resume(cls, folder: Path) -> Self:
         """Takes up the study in `folder`; a torn last line is dropped.
 
         Raises:
-            HistoryError: The folder holds no study, or one without a single event.
+            HistoryError: Nothing was recorded yet, so there is nothing to go on with.
             JournalLocked: Another process writes it.
-            JournalError: A line of the journal is broken.
-            LedgerError: The journal's events contradict each other.
+            JournalError: The folder holds no journal, or one with a broken line.
+            LedgerError: The events contradict each other.
         """
-        raise NotImplementedError
+        journal = Journal.open(folder / JOURNAL_NAME, create=False)
+        try:
+            ledger = Ledger(journal.found)
+            if ledger.study is None:
+                raise HistoryError(f"{folder}: nothing is recorded yet; start it without --resume")
+        except ValueError:
+            journal.close()
+            raise
+        return cls(journal, ledger)
 
-    def listen(self, listener: Callable[[Event], None]) -> None:
-        """Calls `listener` with every event from now on, after it is on disk and in the ledger."""
-        raise NotImplementedError
+    @property
+    def folder(self) -> Path:
+        """The output folder of the study."""
+        return self.journal.path.parent
 
-    def append(self, *events: Event) -> None:
-        """Checks, writes and fsyncs events (once for all), applies them, tells the listeners.
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` with every later event, once it is on disk and in the ledger.
+
+        A listener must not append: those after it would hear the two in the wrong order.
+        """
+        self._listeners.append(listener)
+
+    def append(self, event: Event) -> None:
+        """Checks an event, writes and fsyncs it, applies it, tells the listeners.
 
         Raises:
-            LedgerError: An event cannot follow; none was written.
-            JournalError: The disk refused (full); none was written.
+            LedgerError: The event cannot follow; it was not written.
+            JournalError: The disk refused it (full); it was not written.
         """
-        raise NotImplementedError
+        self.ledger.check(event)
+        try:
+            self.journal.append(event)
+            self.ledger.apply(event)
+        except JournalError:
+            raise
+        except BaseException:
+            # Interrupted between disk and memory: only a replay can tell what counts.
+            self.journal.close()
+            raise
+        for listener in self._listeners:
+            listener(event)
 
     def close(self) -> None:
-        """Releases the journal."""
-        raise NotImplementedError
+        """Releases the journal; what is recorded stays."""
+        self.journal.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,37 +1,40 @@
 """The state of a study: a pure fold of its events, in which every cell exists exactly once."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from statistics import fmean, stdev
-from typing import Literal, Self
 
 from search.events import (
-    Checkpointed,
-    Ended,
     Event,
-    Measured,
-    Params,
     ParamValue,
     Proposed,
-    Retried,
     SessionClosed,
     SessionOpened,
     Stage,
-    Started,
     StudyOpened,
+    TrialEvent,
 )
+from search.trial import Direction, Objective, TrialState, TrialStateName
 
-TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
-Direction = Literal["maximize", "minimize"]
+__all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
 
 STATES: tuple[TrialStateName, ...] = ("RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
+STAGES: tuple[Stage, ...] = ("manual", "random_grid", "model")
 _SIGNIFICANT_DIGITS = 12
 
 
 class LedgerError(ValueError):
     """An event that the record so far does not allow."""
+
+
+def cell_key(params: Mapping[str, ParamValue]) -> str:
+    """Names the cell of a configuration: JSON with sorted keys and canonical numbers.
+
+    Floats are rounded to 12 significant digits; 1 and 1.0 name the same cell, and so do 0 and
+    -0.0, while `True`, `1` and `"1"` differ.
+    """
+    pairs = (f"{json.dumps(name)}:{_canonical(params[name])}" for name in sorted(params))
+    return "{" + ",".join(pairs) + "}"
 
 
 def _canonical(value: ParamValue) -> str:
@@ -44,70 +47,6 @@ def _canonical(value: ParamValue) -> str:
     return str(int(value))
 
 
-def cell_key(params: Mapping[str, ParamValue]) -> str:
-    """Names the cell of a configuration: JSON with sorted keys and canonical numbers.
-
-    Floats are rounded to 12 significant digits; 1, 1.0 and -0.0, 0 name the same cells, while
-    `True`, `1` and `"1"` differ.
-    """
-    pairs = (f"{json.dumps(name)}:{_canonical(params[name])}" for name in sorted(params))
-    return "{" + ",".join(pairs) + "}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """A trial's score so far: the best measurement, averaged over its replicates.
-
-    With one replicate `standard_error` is that of the measurement (None where it has none);
-    with n it is the standard deviation of their bests over sqrt(n). `kimg` is where the best
-    measurement of the first replicate was made.
-    """
-
-    value: float
-    standard_error: float | None
-    kimg: float
-    replicates: int
-
-
-@dataclass(kw_only=True)
-class TrialState:
-    """All that is known about one trial; `checkpoint` is the latest one on its course."""
-
-    number: int
-    stage: Stage
-    stage_index: int
-    params: Params
-    cell: str
-    seed: int
-    proposed_at: datetime
-    state: TrialStateName = "RUNNING"
-    measurements: list[Measured] = field(default_factory=list)
-    checkpoint: Checkpointed | None = None
-    active: bool = False  # an attempt of this session is on a machine
-    attempts: int = 0
-    retries: int = 0
-    from_kimg: float = 0.0
-    reason: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    node: str | None = None
-    device: str | None = None
-
-    @property
-    def total_kimg(self) -> float:
-        """Training so far in kimg, summed over replicates."""
-        raise NotImplementedError
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Training time so far in seconds, summed over replicates."""
-        raise NotImplementedError
-
-    def objective(self, metric: str, direction: Direction = "maximize") -> Objective | None:
-        """Scores the trial by its best measurement of `metric`; None before the first one."""
-        raise NotImplementedError
-
-
 class Ledger:
     """Folds events into trials and refuses those that cannot follow.
 
@@ -115,6 +54,8 @@ class Ledger:
         study: The event that opened the study, None before it.
         trials: Every trial by its number 0, 1, 2, ... in order.
         cells: The number under which each cell was claimed.
+        sessions: The opening of each driver, in order.
+        session_open: Whether the last driver has not closed its session.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -122,12 +63,33 @@ class Ledger:
         self.trials: dict[int, TrialState] = {}
         self.cells: dict[str, int] = {}
         self.sessions: list[SessionOpened] = []
+        self.session_open = False
+        self._seen: list[datetime] = []  # the last event of each session
         for event in events:
             self.apply(event)
 
     def check(self, event: Event) -> None:
-        """Raises `LedgerError` where `event` cannot follow; changes nothing."""
-        raise NotImplementedError
+        """Changes nothing.
+
+        Raises:
+            LedgerError: The event cannot follow.
+        """
+        match event:
+            case StudyOpened():
+                refusal = "a study is opened once, before all else" if self._begun() else None
+            case SessionOpened():
+                refusal = None  # a driver that was killed has not closed the session before
+            case SessionClosed():
+                refusal = None if self.session_open else "no session is open"
+            case Proposed():
+                refusal = self._refusal_to_propose(event)
+            case _ if event.number not in self.trials:
+                refusal = f"trial {event.number} was never proposed"
+            case _:
+                refusal = self.trials[event.number].refusal(event)
+        if refusal is not None:
+            number = f" of trial {event.number}" if isinstance(event, TrialEvent) else ""
+            raise LedgerError(f"`{event.event}`{number} cannot follow: {refusal}")
 
     def apply(self, event: Event) -> None:
         """Checks an event and takes it in.
@@ -135,7 +97,20 @@ class Ledger:
         Raises:
             LedgerError: The event cannot follow; nothing was changed.
         """
-        raise NotImplementedError
+        self.check(event)
+        match event:
+            case StudyOpened():
+                self.study = event
+            case SessionOpened():
+                self._open_session(event)
+            case SessionClosed():
+                self.session_open = False
+            case Proposed():
+                self._propose(event)
+            case _:
+                self.trials[event.number].take(event)
+        if self._seen:
+            self._seen[-1] = max(self._seen[-1], event.at)
 
     def next_number(self) -> int:
         """The number that the next proposal must have."""
@@ -143,15 +118,17 @@ class Ledger:
 
     def unfinished(self) -> list[TrialState]:
         """Trials without a final state, by number."""
-        raise NotImplementedError
+        return [trial for trial in self.trials.values() if trial.state == "RUNNING"]
 
     def count_by_state(self) -> dict[TrialStateName, int]:
         """How many trials are in each state, zeros included."""
-        raise NotImplementedError
+        states = [trial.state for trial in self.trials.values()]
+        return {state: states.count(state) for state in STATES}
 
     def count_by_stage(self) -> dict[Stage, int]:
-        """How many trials each stage has proposed, zeros included."""
-        raise NotImplementedError
+        """How many trials each kind of stage has proposed, zeros included."""
+        stages = [trial.stage for trial in self.trials.values()]
+        return {stage: stages.count(stage) for stage in STAGES}
 
     def incumbent(
         self, metric: str, direction: Direction = "maximize", floor: float | None = None
@@ -161,19 +138,60 @@ class Ledger:
         A running trial may be it. One that is not better than `floor` (the `untrained` line)
         never is. Of equals the lowest number.
         """
-        raise NotImplementedError
+        sign = 1.0 if direction == "maximize" else -1.0
+        best, best_value = None, None if floor is None else sign * floor
+        for trial in self.trials.values():
+            objective = trial.objective(metric, direction)
+            if objective is None or trial.state in ("INFEASIBLE", "FAILED"):
+                continue
+            if best_value is None or sign * objective.value > best_value:
+                best, best_value = trial, sign * objective.value
+        return best
 
     @property
     def extra_trials(self) -> int:
         """Trials added to the budget by later sessions (`--trials +N`)."""
-        raise NotImplementedError
+        return sum(session.extra_trials for session in self.sessions)
 
     @property
     def extra_seconds(self) -> float:
         """Seconds added to the time budget by later sessions (`--time-budget +1h`)."""
-        raise NotImplementedError
+        return sum(session.extra_seconds for session in self.sessions)
 
     @property
     def spent_seconds(self) -> float:
         """Wall time of all sessions, each from its opening to its last event."""
-        raise NotImplementedError
+        ends = zip(self.sessions, self._seen, strict=True)
+        return sum((last - session.at).total_seconds() for session, last in ends)
+
+    def _begun(self) -> bool:
+        return self.study is not None or bool(self.trials) or bool(self.sessions)
+
+    def _refusal_to_propose(self, event: Proposed) -> str | None:
+        if event.number != self.next_number():
+            return f"`number == {self.next_number()}` must hold, but got number={event.number}"
+        key = cell_key(event.params)
+        if event.cell != key:
+            return f"`cell` must be {key}, but got cell={event.cell}"
+        if key in self.cells:
+            return f"its cell {key} is trial {self.cells[key]} already"
+        return None
+
+    def _propose(self, event: Proposed) -> None:
+        self.trials[event.number] = TrialState(
+            number=event.number,
+            stage=event.stage,
+            stage_index=event.stage_index,
+            params=event.params,
+            cell=event.cell,
+            seed=event.seed,
+            proposed_at=event.at,
+        )
+        self.cells[event.cell] = event.number
+
+    def _open_session(self, event: SessionOpened) -> None:
+        self.sessions.append(event)
+        self._seen.append(event.at)
+        self.session_open = True
+        for trial in self.trials.values():  # the machines of the session before are gone
+            trial.active = False
