@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
 
 from search.events import ParamValue
 from search.ledger import Direction, Ledger, TrialState
@@ -25,6 +23,7 @@ from search.parquet import (
     replacing,
     write_table,
 )
+from search.points import Points, read_points, write_points
 
 __all__ = [
     "MeasurementRecord",
@@ -94,13 +93,6 @@ class MeasurementRecord:
     kimg: float
     elapsed_seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
-
-
-class Points(NamedTuple):
-    """Log-likelihoods of each evaluated point in nats, each of shape (points,)."""
-
-    pooled: NDArray[np.float32]
-    conditional: NDArray[np.float32] | None
 
 
 def write_record(
@@ -221,38 +213,6 @@ def read_measurements(folder: Path) -> list[MeasurementRecord]:
         RecordError: There is no such record, or it is not one of ours.
     """
     return [MeasurementRecord(**row) for row in _read(folder / MEASUREMENTS_NAME, "metrics")]
-
-
-def write_points(path: Path, pooled: ArrayLike, conditional: ArrayLike | None) -> None:
-    """Writes per-point log-likelihoods, each of shape (points,), as float32 columns.
-
-    Raises:
-        RecordError: The two differ in length, or the file cannot be written.
-    """
-    columns = {"pooled": np.asarray(pooled, np.float32)}
-    if conditional is not None:
-        columns["conditional"] = np.asarray(conditional, np.float32)
-    shapes = {column.shape for column in columns.values()}
-    if len(shapes) > 1 or columns["pooled"].ndim != 1:
-        raise RecordError(f"{path}: columns must be vectors of one length, but got {shapes}")
-    write_table(path, pa.table(columns))
-
-
-def read_points(path: Path) -> Points:
-    """Reads per-point log-likelihoods.
-
-    Raises:
-        RecordError: There is no such file.
-    """
-    table = read_table(path)
-    names = ("pooled", "conditional")
-    pooled, conditional = (
-        np.asarray(table[name], np.float32) if name in table.column_names else None
-        for name in names
-    )
-    if pooled is None:
-        raise RecordError(f"{path}: must have a column `pooled`, but has {table.column_names}")
-    return Points(pooled, conditional)
 
 
 def write_json_atomic(path: Path, content: Mapping[str, Any]) -> None:
