@@ -1,0 +1,171 @@
+"""The sections of a study other than its space and its stages."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from search.domains import StrictModel
+from search.spec_errors import Problem, ProblemsError, raise_any, show
+
+_DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_SECONDS = (86_400, 3_600, 60, 1)
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def parse_duration(text: str) -> float:
+    """Returns the seconds of a duration such as `90s`, `15m`, `12h`, `1h30m` or `2d`.
+
+    Raises:
+        ValueError: The text is no duration above zero.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(float(part) * unit for part, unit in zip(parts, _SECONDS, strict=False) if part)
+    if not seconds:
+        raise ValueError(f"must be a duration such as 15m, 12h or 1h30m, but got {show(text)}")
+    return seconds
+
+
+def _as_seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+class DataSection(StrictModel):
+    """Which images are learnt.
+
+    Attributes:
+        name: A data set that the platform can fetch.
+        path: An `.npz` of the user's own, relative to where the search is started.
+        require_full: Whether to refuse the bundled digits where the full set is not at hand.
+    """
+
+    name: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[str, Field(min_length=1)] | None = None
+    require_full: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.name is None) == (self.path is None):
+            got = "both" if self.name else "neither"
+            raise ProblemsError(
+                [Problem((), f"one of `name` and `path` must be given, but got {got}")]
+            )
+        if self.path is not None and self.require_full:
+            message = "`require_full` must be left out where `path` is given: a file is whole"
+            raise ProblemsError([Problem(("require_full",), message)])
+        return self
+
+
+class ObjectiveSection(StrictModel):
+    """What is optimised: a metric of every measurement; a trial's value is its best."""
+
+    metric: Literal[
+        "validation_log_likelihood", "conditional_log_likelihood", "label_accuracy"
+    ] = "validation_log_likelihood"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class ReplicationSection(StrictModel):
+    """How often each configuration is trained."""
+
+    seeds: int = 1
+    folds: int = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_any(
+            [
+                Problem(
+                    (name,), f"`{name} == 1` must hold (more is not built yet), but got {count}"
+                )
+                for name, count in (("seeds", self.seeds), ("folds", self.folds))
+                if count != 1
+            ]
+        )
+        return self
+
+
+class SchedulerSection(StrictModel):
+    """When a trial is stopped early.
+
+    Attributes:
+        kind: `asha`, asynchronous successive halving, or `none`.
+        grace_kimg: The first rung in thousands of real images; none is stopped before it.
+        reduction_factor: Each rung is so many times the one before, and keeps one in so many.
+    """
+
+    kind: Literal["asha", "none"] = "asha"
+    grace_kimg: Positive | None = None
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "asha" and self.grace_kimg is None:
+            message = "`grace_kimg` must be given where `kind` is asha, but it is missing"
+            raise ProblemsError([Problem((), message)])
+        return self
+
+
+class BudgetSection(StrictModel):
+    """How much is spent.
+
+    Attributes:
+        kimg_per_trial: Thousands of real images a full trial is trained on.
+        measure_kimg: Thousands of real images between two measurements; the last comes at the
+            end of the trial.
+        trials: Most trials over all stages.
+        time: Seconds, written as a duration such as 12h; null means no limit.
+    """
+
+    kimg_per_trial: Positive
+    measure_kimg: Positive
+    trials: Annotated[int, Field(ge=1)]
+    time: Annotated[Positive | None, BeforeValidator(_as_seconds)] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.measure_kimg > self.kimg_per_trial:
+            got = f"measure_kimg={self.measure_kimg}, kimg_per_trial={self.kimg_per_trial}"
+            message = f"`measure_kimg <= kimg_per_trial` must hold, but got {got}"
+            raise ProblemsError([Problem(("measure_kimg",), message)])
+        return self
+
+
+class ResourcesSection(StrictModel):
+    """What one trial holds while it runs."""
+
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    cpus_per_trial: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        gpus = self.gpus_per_trial  # Ray's rule
+        if gpus > 1 and not gpus.is_integer():
+            message = f"`gpus_per_trial` must be at most 1 or whole, but got gpus_per_trial={gpus}"
+            raise ProblemsError([Problem(("gpus_per_trial",), message)])
+        return self
+
+
+class ConfirmSection(StrictModel):
+    """How the best configurations are tried again on fresh seeds."""
+
+    top: Count = 1
+    seeds: Count = 0
+
+
+def check_rungs(scheduler: SchedulerSection, budget: BudgetSection) -> list[Problem]:
+    """Finds a first rung that no measurement falls on."""
+    grace, path = scheduler.grace_kimg, ("scheduler", "grace_kimg")
+    if scheduler.kind == "none" or grace is None:
+        return []
+    if grace > budget.kimg_per_trial:
+        got = f"grace_kimg={grace}, kimg_per_trial={budget.kimg_per_trial}"
+        return [Problem(path, f"`grace_kimg <= kimg_per_trial` must hold, but got {got}")]
+    if Decimal(repr(grace)) % Decimal(repr(budget.measure_kimg)):
+        got = f"grace_kimg={grace}, measure_kimg={budget.measure_kimg}"
+        return [Problem(path, f"`grace_kimg` must be a multiple of `measure_kimg`, but got {got}")]
+    return []
