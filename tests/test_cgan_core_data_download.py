@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import hashlib
 import threading
@@ -50,7 +51,8 @@ def _handler(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
             for at in range(0, len(body), 50_000):
                 if mirror.cut_after is not None and at >= mirror.cut_after:
                     return
-                self.wfile.write(body[at : at + 50_000])
+                with contextlib.suppress(BrokenPipeError):  # of a client that gave up
+                    self.wfile.write(body[at : at + 50_000])
                 time.sleep(mirror.pause)
 
         def _start(self) -> bytes:
