@@ -30,7 +30,9 @@ def load_own(path: Path, *, seed: int = 0) -> DataSplits:
     """
     archive = read_archive(path, KEYS)
     if "images" not in archive:
-        raise DataError(f"{path}: key 'images' must be there, but the keys are {list(archive)}")
+        raise DataError(
+            f"{path}: key 'images' must be there, but the keys are {list(archive)}; add it"
+        )
     images = _checked_images(path, archive["images"])
     generator = np.random.default_rng(seed)
     conditions, num_classes = _conditions(path, archive, len(images))
@@ -102,7 +104,8 @@ def _checked_num_classes(
     given = archive.get("num_classes", np.asarray(int(labels.max()) + 1))
     if given.ndim != 0 or given.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: num_classes must be one integer, but got {given.dtype} {given.shape}"
+            f"{path}: num_classes must be one integer, but got {given.dtype} {given.shape}; "
+            "save it as int"
         )
     outside = labels[(labels < 0) | (labels >= given)]
     if len(outside):
