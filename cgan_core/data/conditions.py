@@ -32,18 +32,17 @@ class ConditionDensity:
 
     @classmethod
     def fit(
-        cls, conditions: Float32[np.ndarray, "images columns"], seed: int = 0
+        cls, conditions: Float32[np.ndarray, "images columns"], generator: np.random.Generator
     ) -> "ConditionDensity":
         """Fits the width to the likelihood of held-out rows of the training conditions.
 
         Args:
             conditions: Finite, at least two rows, not all equal.
-            seed: Decides which rows are held out.
+            generator: Decides which rows are held out.
         """
         scale = conditions.std(axis=0, dtype=np.float64)
         varying = scale > 0  # a constant column says nothing about the width
         standard = (conditions - conditions.mean(axis=0, dtype=np.float64))[:, varying]
-        generator = np.random.default_rng(seed)
         rows = torch.from_numpy(generator.permutation(standard / scale[varying]))
         held_out = max(1, round(len(rows) * HELD_OUT_SHARE))
         bandwidth = select_bandwidth(rows[:held_out], rows[held_out:], method="exact")
