@@ -35,7 +35,7 @@ def _rate(**default: Any) -> Any:
 
 
 def _width(default: int) -> Any:
-    return _ranged("units", 1, default=default)
+    return _ranged("units", 1.0, default=default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class GANConfig:
     learning_rate: float = _ranged("per update, at t = 0", 0.0, 100.0, low_open=True)
     momentum: float = _ranged("fraction, at t = 0", 0.0, 1.0, high_open=True)
     optimizer: Literal["sgd", "adam"] = "sgd"
-    batch_size: int = _ranged("images", 1, default=100)
+    batch_size: int = _ranged("images", 1.0, default=100)
     d_rate_ratio: float = _ranged("D's rate over learning_rate", 0.0, low_open=True, default=1.0)
     learning_rate_decay: float = _ranged("divisor per update", 1.0, 2.0, default=1.00004)
     min_learning_rate: float = _ranged("per update", 0.0, default=1e-6)
@@ -68,7 +68,7 @@ class GANConfig:
     # The game
     generator_loss: Literal["non_saturating", "minimax"] = "non_saturating"
     d_loss: Literal["sum", "half_sum"] = "sum"
-    d_steps: int = _ranged("discriminator updates per generator update (k)", 1, default=1)
+    d_steps: int = _ranged("discriminator updates per generator update (k)", 1.0, default=1)
     fresh_noise: bool = True
     fake_labels: Literal["empirical", "uniform"] = "empirical"
 
@@ -86,11 +86,11 @@ class GANConfig:
 
     # Discriminator
     d_image_units: int = _width(240)
-    d_image_pieces: int = _ranged("linear pieces per unit", 1, default=5)
+    d_image_pieces: int = _ranged("linear pieces per unit", 1.0, default=5)
     d_condition_units: int = _width(50)
-    d_condition_pieces: int = _ranged("linear pieces per unit", 1, default=5)
+    d_condition_pieces: int = _ranged("linear pieces per unit", 1.0, default=5)
     d_joint_units: int = _width(240)
-    d_joint_pieces: int = _ranged("linear pieces per unit", 1, default=4)
+    d_joint_pieces: int = _ranged("linear pieces per unit", 1.0, default=4)
     d_init_range: float = _ranged("half width of U(-a, a)", 0.0, low_open=True, default=0.005)
     d_dropout: float = _rate()
     d_input_dropout: float = _rate(default=0.0)

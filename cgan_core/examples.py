@@ -1,0 +1,74 @@
+"""Training examples on the device, shared by every member of a population."""
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from cgan_core.data import DataSplits
+from cgan_core.data.conditions import ConditionDensity
+from cgan_core.networks import ConditionKind
+from cgan_core.streams import stream
+
+
+class Examples:
+    """The training split as tensors: images stay bytes until a mini-batch is formed.
+
+    Args:
+        splits: whose training split it is.
+    """
+
+    def __init__(self, splits: DataSplits) -> None:
+        train = splits.train
+        flat = np.ascontiguousarray(train.images.reshape(len(train.images), -1))
+        self.images: UInt8[Tensor, "n pixels"] = torch.from_numpy(flat)
+        self.pixels = flat.shape[1]
+        self.conditions = train.condition_tensor
+        self.kind = condition_kind(splits)
+        self._num_classes = splits.num_classes
+        self._density: ConditionDensity | None = None
+        if train.conditions is not None and splits.num_classes is None:
+            self._density = ConditionDensity.fit(train.conditions, stream(0, "condition density"))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @functools.cached_property
+    def pixel_means(self) -> Float[Tensor, " pixels"]:
+        """Mean of each pixel over the training images, in [0, 1]."""
+        return (self.images.double().mean(0) / 255).float()
+
+    def batch(
+        self, indices: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, "rows pixels"], Tensor | None]:
+        """Returns images in [0, 1] and their conditions."""
+        images = self.images[indices].float().div_(255)
+        return images, None if self.conditions is None else self.conditions[indices]
+
+    def draw_conditions(
+        self, rng: np.random.Generator, rows: int, kind: str = "empirical"
+    ) -> Tensor | None:
+        """Draws conditions for generated images, independently of any real batch.
+
+        `empirical` labels follow the training split's class distribution, `uniform` ones give
+        every class the same chance; vectors come from the density fitted on the training split,
+        so that no training vector is handed to the generator as it is (Gauthier 2015).
+        """
+        if self.conditions is None:
+            return None
+        if self._density is not None:
+            return torch.from_numpy(self._density.sample(rows, rng))
+        if kind == "uniform" and self._num_classes is not None:
+            return torch.from_numpy(rng.integers(self._num_classes, size=rows))
+        return self.conditions[torch.from_numpy(rng.integers(len(self), size=rows))]
+
+
+def condition_kind(splits: DataSplits) -> ConditionKind | None:
+    """Returns what the networks of this data are conditioned on."""
+    if splits.train.conditions is None:
+        return None
+    if splits.num_classes is not None:
+        return ConditionKind(splits.num_classes, labels=True)
+    return ConditionKind(splits.train.conditions.shape[1], labels=False)

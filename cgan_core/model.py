@@ -1,0 +1,100 @@
+"""A trained generator on disk: `model.safetensors` and `config.json`, read without pickle."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cgan_core.config import ConfigError, GANConfig
+from cgan_core.networks import ConditionKind, Generator
+
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+
+
+class ModelError(ValueError):
+    """A model folder is missing, broken, or asked for what it cannot give."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator with what is needed to use it.
+
+    Args:
+        config: the hyperparameters it was trained with.
+        image_shape: (h, w) or (h, w, c).
+        condition: kind and width of its condition, or None.
+        generator: the network, with its trained parameters.
+        provenance: where it came from (data set, trial, scores); plain JSON.
+    """
+
+    config: GANConfig
+    image_shape: tuple[int, ...]
+    condition: ConditionKind | None
+    generator: Generator
+    provenance: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        config: GANConfig,
+        image_shape: tuple[int, ...],
+        condition: ConditionKind | None,
+        parameters: dict[str, Tensor],
+        provenance: dict[str, Any] | None = None,
+    ) -> Self:
+        """Creates a model from a generator's parameters."""
+        pixels = int(torch.Size(image_shape).numel())
+        generator = Generator(config, pixels, condition)
+        generator.load_state_dict(parameters)
+        return cls(config, tuple(image_shape), condition, generator.eval(), provenance or {})
+
+    def save(self, folder: Path) -> None:
+        """Writes the two files; the JSON comes last, so its presence says that both are whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.generator.state_dict(), folder / WEIGHTS_FILE)
+        kind = self.condition
+        description = {
+            "model": self.config.to_mapping(),
+            "image_shape": list(self.image_shape),
+            "condition": None if kind is None else {"width": kind.width, "labels": kind.labels},
+            "provenance": self.provenance,
+        }
+        partial = folder / f"{CONFIG_FILE}.partial"
+        partial.write_text(json.dumps(description, indent=2) + "\n")
+        os.replace(partial, folder / CONFIG_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads a model.
+
+        Raises:
+            ModelError: if the folder holds no whole model.
+        """
+        try:
+            description = json.loads((folder / CONFIG_FILE).read_text())
+            condition = description["condition"]
+            return cls.of(
+                GANConfig.from_mapping(description["model"]),
+                tuple(description["image_shape"]),
+                None if condition is None else ConditionKind(**condition),
+                load_file(folder / WEIGHTS_FILE),
+                description["provenance"],
+            )
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = str(error).splitlines()[0] if not isinstance(error, ConfigError) else error
+            raise ModelError(f"{folder}: holds no whole model ({reason})") from error
+
+    def images(
+        self, noise: Float[Tensor, "rows noise_dim"], conditions: Tensor | None
+    ) -> Float[Tensor, "rows pixels"]:
+        """Generates images in [0, 1] with dropout off."""
+        with torch.inference_mode():
+            images: Tensor = self.generator(noise, conditions)
+        return images

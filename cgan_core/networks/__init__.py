@@ -1,0 +1,9 @@
+"""Networks, one family a file.
+
+Axis names: rows (of a mini-batch), pixels (height * width * channels), units (of a layer).
+"""
+
+from cgan_core.networks.layers import ConditionKind, Masks
+from cgan_core.networks.mlp import Discriminator, Generator
+
+__all__ = ["ConditionKind", "Discriminator", "Generator", "Masks"]

@@ -1,0 +1,79 @@
+"""Layers that the families share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+Masks = Mapping[str, Float[Tensor, "rows units"]]
+"""Inverted-dropout masks by the place that they multiply; an absent place is left alone."""
+
+Conditions = Int[Tensor, " rows"] | Float[Tensor, "rows width"]
+"""Labels 0 … classes-1, or condition vectors."""
+
+
+@dataclass(frozen=True)
+class ConditionKind:
+    """What the networks are conditioned on.
+
+    Args:
+        width: number of classes, or length of the condition vector.
+        labels: whether conditions are labels (one-hot y) rather than vectors.
+    """
+
+    width: int
+    labels: bool
+
+
+class ConditionLayer(nn.Module):
+    """An affine layer on the condition y: W^T y + b.
+
+    For labels y is one-hot, so the product is a row of W and is looked up instead of multiplied.
+    """
+
+    def __init__(self, kind: ConditionKind, units: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(kind.width, units))
+        self.bias = nn.Parameter(torch.empty(units))
+
+    def forward(self, condition: Conditions) -> Float[Tensor, "rows units"]:
+        """Applies the layer to labels or vectors."""
+        if condition.dtype.is_floating_point:
+            return condition @ self.weight + self.bias
+        return functional.embedding(condition, self.weight) + self.bias
+
+
+def maxout(
+    affine: Float[Tensor, "rows pieces_units"], pieces: int
+) -> Float[Tensor, "rows units"]:
+    """Returns max_k of the pieces of each unit (Goodfellow et al. 2013, "Maxout networks").
+
+    The pieces of one unit lie `units` apart, so that the maximum runs over whole vectors.
+    """
+    return affine.unflatten(1, (pieces, -1)).amax(1)
+
+
+def drop(
+    hidden: Float[Tensor, "rows units"], masks: Masks | None, place: str
+) -> Float[Tensor, "rows units"]:
+    """Multiplies a hidden layer's output by its mask, where it has one."""
+    if masks is None or place not in masks:
+        return hidden
+    return hidden * masks[place]
+
+
+def join(
+    halves: list[Float[Tensor, "rows _"]], *, product: bool
+) -> Float[Tensor, "rows joint"]:
+    """Joins the image's (or noise's) half with the condition's."""
+    if len(halves) == 1:
+        return halves[0]
+    return halves[0] * halves[1] if product else torch.cat(halves, 1)
+
+
+def joint_width(first: int, second: int | None, *, product: bool) -> int:
+    """Returns the width of what `join` gives."""
+    return first if second is None or product else first + second

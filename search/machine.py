@@ -1,0 +1,36 @@
+"""What a study ran on: versions of what made its numbers, and the hardware."""
+
+import os
+import platform
+from importlib import metadata
+
+PACKAGES = ("cgan-search", "torch", "numpy", "ray", "optuna", "mlflow")
+
+
+def versions() -> dict[str, str]:
+    """Returns Python's version and those of the packages that a number depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """Returns the driver's machine: processor, cores that may be used, operating system."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+            return next(names, platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,169 @@
+"""The end of a study: its winner, one look at the test set, `summary.json` and `best/`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgan_core.config import GANConfig
+from cgan_core.data import DataSplits
+from cgan_core.evaluation import Evaluator, Samples, Scores
+from cgan_core.generate import class_grid, save_grid, to_bytes
+from cgan_core.model import Model
+from cgan_core.references import reference_lines
+from search.gan_run import load_best
+from search.ledger import Ledger, TrialState
+from search.record import write_json_atomic
+from search.study import StudySpec
+
+SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Validation scores, in nats, that a trial is held against while the study runs.
+
+    Args:
+        untrained: no trial at or below it may win.
+        real_data: a trial above it is smoother than data, and flagged.
+    """
+
+    untrained: float
+    real_data: float
+
+    def flags(self, value: float) -> tuple[str, ...]:
+        """Returns what to beware of in a validation log-likelihood."""
+        return ("above_real_data",) if value > self.real_data else ()
+
+
+def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
+    """Returns the best trial that beats an untrained generator, or None."""
+    metric, direction = spec.objective.metric, spec.objective.direction
+    floor = lines.untrained if metric == "validation_log_likelihood" else None
+    return ledger.incumbent(metric, direction, floor)
+
+
+def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tuple[str, ...]]:
+    """Returns the flags of every trial that has any."""
+    found = {}
+    for number, trial in ledger.trials.items():
+        scored = trial.objective("validation_log_likelihood")
+        if scored is not None and (flags := lines.flags(scored.value)):
+            found[number] = flags
+    return found
+
+
+class Closing:
+    """Scores the winner on the test set and writes what the study comes to.
+
+    Args:
+        spec: the study.
+        ledger: all that happened.
+        evaluator: the study's data and protocol.
+        lines: validation lines.
+        output: the study's folder.
+    """
+
+    def __init__(
+        self, spec: StudySpec, ledger: Ledger, evaluator: Evaluator, lines: Lines, output: Path
+    ) -> None:
+        self._spec, self._ledger, self._evaluator = spec, ledger, evaluator
+        self._lines, self._output = lines, output
+
+    def write(self, run_ids: Mapping[int, str], tracking_uri: str) -> dict[str, Any]:
+        """Writes `best/` and `summary.json`, and returns the latter."""
+        winner = winner_of(self._spec, self._ledger, self._lines)
+        test: dict[str, Any] | None = None
+        references: dict[str, float | None] | None = None
+        if winner is not None:
+            model = self._model_of(winner)
+            samples = self._evaluator.draw(
+                model.images, model.config.noise, model.config.noise_dim
+            )
+            scores = self._evaluator.test(samples, self._evaluator.bandwidth(samples))
+            test = test_entry(scores)
+            references = reference_lines(self._evaluator, samples)
+            self._write_best(model, samples)
+        summary = {
+            **self._identity(tracking_uri),
+            "best": None if winner is None else self._best_entry(winner, run_ids),
+            "confirmed": None,
+            "test": test,
+            "references": references,
+        }
+        write_json_atomic(self._output / SUMMARY_NAME, summary)
+        return summary
+
+    def _model_of(self, winner: TrialState) -> Model:
+        assert winner.checkpoint is not None
+        state = load_best(self._output / winner.checkpoint.path)
+        assert state.parameters is not None
+        kind = self._evaluator.examples.kind
+        provenance = {
+            "study": self._spec.study,
+            "trial": winner.number,
+            "kimg": state.kimg,
+            "validation_log_likelihood": state.score,
+            "dataset": self._dataset(),
+        }
+        config: GANConfig = self._spec.gan_config(winner.params)
+        shape = self._evaluator.splits.image_shape
+        return Model.of(config, shape, kind, state.parameters, provenance)
+
+    def _write_best(self, model: Model, samples: Samples) -> None:
+        folder = self._output / BEST_FOLDER
+        grid = class_grid(model.generator, model.config, model.condition)
+        save_grid(to_bytes(grid, model.image_shape), folder / "samples.png")
+        model.save(folder)
+
+    def _identity(self, tracking_uri: str) -> dict[str, Any]:
+        counts = self._ledger.count_by_state()
+        return {
+            "study": self._spec.study,
+            "size": self._spec.size,
+            "trials": {state.lower(): n for state, n in counts.items() if state != "RUNNING"},
+            "stages": self._ledger.count_by_stage(),
+            "elapsed_seconds": self._ledger.spent_seconds,
+            "tracking_uri": tracking_uri,
+            "dataset": self._dataset(),
+            "protocol_digest": self._evaluator.protocol.digest,
+            "notices": list(self._spec.notices),
+        }
+
+    def _dataset(self) -> dict[str, Any]:
+        splits: DataSplits = self._evaluator.splits
+        return {
+            "name": splits.name,
+            "digest": splits.digest,
+            "subset": splits.subset,
+            "source": splits.source,
+        }
+
+    def _best_entry(self, winner: TrialState, run_ids: Mapping[int, str]) -> dict[str, Any]:
+        scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
+        assert scored is not None
+        at_best = next(m for m in winner.measurements if m.kimg == scored.kimg)
+        return {
+            "number": winner.number,
+            "stage": winner.stage,
+            "params": winner.params,
+            "objective": scored.value,
+            "standard_error": scored.standard_error,
+            "kimg": scored.kimg,
+            "metrics": at_best.metrics,
+            "run_id": run_ids.get(winner.number),
+            "flags": list(trial_flags(self._spec, self._ledger, self._lines).get(winner.number, ())),
+        }
+
+
+def test_entry(scores: Scores) -> dict[str, Any]:
+    """Returns test scores as `summary.json` holds them, in nats."""
+    return {
+        "log_likelihood": scores.log_likelihood,
+        "standard_error": scores.standard_error,
+        "conditional_log_likelihood": scores.conditional_log_likelihood,
+        "label_accuracy": scores.label_accuracy,
+        "bandwidth": scores.bandwidth,
+        "num_samples": scores.num_samples,
+        "num_points": scores.num_points,
+    }
