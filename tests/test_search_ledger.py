@@ -314,6 +314,18 @@ def test_a_retried_trial_goes_on_from_its_checkpoint_without_what_was_lost() -> 
     assert [m.kimg for m in trial.measurements] == [10.0, 20.0]
 
 
+def test_a_measurement_that_arrives_twice_is_refused() -> None:
+    with pytest.raises(LedgerError, match=r"`kimg > 10.0` must hold, but got kimg=10.0"):
+        Ledger([*course(0, 1.0, state=None), measured(0, 10.0, 1.0)])
+
+
+def test_a_trial_started_from_scratch_forgets_its_course() -> None:
+    ledger = Ledger([*course(0, 1.0, state=None), checkpointed(0, 10.0), SessionOpened(pid=2)])
+    ledger.apply(started(0, attempt=1))
+    assert ledger.trials[0].checkpoint is None
+    assert ledger.trials[0].objective(METRIC) is None
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [
