@@ -79,9 +79,7 @@ class ReplicationSection(StrictModel):
     def _check(self) -> Self:
         raise_any(
             [
-                Problem(
-                    (name,), f"`{name} == 1` must hold (more is not built yet), but got {count}"
-                )
+                Problem((name,), f"`{name} == 1` must hold (else not built yet), but got {count}")
                 for name, count in (("seeds", self.seeds), ("folds", self.folds))
                 if count != 1
             ]

@@ -111,7 +111,8 @@ def config_problems(
     """Tries to build the `GANConfig` of a point, with paths from the root of the study."""
     for name in required or ():
         if name not in point and name not in fixed:
-            message = f"a branch must apply where {described(point, space[name])}: no default"
+            place = described(point, space[name])
+            message = f"a branch must apply where {place}, for GANConfig has no default"
             return [Problem(("space", name), message)]
     try:
         GANConfig.from_mapping({**fixed, **point})

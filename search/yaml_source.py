@@ -49,7 +49,7 @@ class Source:
         data = _parse(text, str(path), lambda line: f"{path}:{line}", (), origins)
         if not isinstance(data, dict):
             raise SpecError(f"{path}: a study must be a mapping of keys, but got {show(data)}")
-        return cls(data, {(): str(path), **origins})
+        return cls(data, {**origins, (): str(path)})
 
     @classmethod
     def of_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -180,8 +180,8 @@ def _step(data: Any, part: str, path: Path, origin: str) -> str | int:
 
 
 def _parse(text: str, label: str, origin: _Origin, path: Path, origins: dict[Path, str]) -> Any:
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -195,8 +195,6 @@ def _parse(text: str, label: str, origin: _Origin, path: Path, origins: dict[Pat
         raise
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"{label}: must be YAML, but: {str(error).splitlines()[0]}") from None
-    finally:
-        loader.dispose()
 
 
 def _walk(
@@ -225,7 +223,7 @@ def _walk(
                 continue  # values merged from an anchor keep the line of the mapping itself
             if key.tag != _TEXT_TAG:
                 message = f"a key must be text, but got {show(key.value)}"
-                raise SpecError(f"{place}: {dotted(path)}: {message}")
+                raise SpecError(": ".join(p for p in (place, dotted(path), message) if p))
             if key.value in seen:
                 message = f"`{key.value}` must be given once, but it is here again"
                 raise SpecError(": ".join(p for p in (place, dotted(path), message) if p))
