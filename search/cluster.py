@@ -1,0 +1,88 @@
+"""The Ray that a study runs on: a cluster where there is one, else this machine."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import ray
+
+
+class ClusterError(ValueError):
+    """No Ray that trials could run on."""
+
+
+class TrialResources(NamedTuple):
+    """What one trial holds while it runs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial: with as many processes as cores, more would only collide."""
+        return max(1, int(self.cpus))
+
+
+@contextmanager
+def ray_running(address: str = "auto") -> Iterator[None]:
+    """Connects to Ray, or starts one, and shuts down or leaves only that.
+
+    A Ray that this process is already connected to is used and left as it is.
+
+    Args:
+        address: `auto` (the cluster in `RAY_ADDRESS`, or begun by `ray start` on this host, else
+            a local one), `local`, or `HOST:PORT`.
+
+    Raises:
+        ClusterError: Nothing answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=None if address == "auto" else address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS") or address
+        raise ClusterError(
+            f"no Ray cluster answers at {where!r} ({error}); start it with `ray start --head`, "
+            "or give `--address local`"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:
+    """What a trial can be given here, and a notice where that is less than was wanted.
+
+    Raises:
+        ClusterError: There are fewer CPUs or GPUs than one trial needs.
+    """
+    notice = None
+    here = TrialResources(*(ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")))
+    if wanted.gpus and not here.gpus:
+        notice = f"no GPU here: `gpus_per_trial` is 0 instead of {wanted.gpus:g}"
+        wanted = wanted._replace(gpus=0.0)
+    for name, need, have in zip(TrialResources._fields, wanted, here, strict=True):
+        if need > have:
+            raise ClusterError(
+                f"`resources.{name}_per_trial <= {have:g}`, all there are, must hold, "
+                f"but got {name}_per_trial={need:g}"
+            )
+    return wanted, notice
+
+
+def room_for_trials(resources: TrialResources) -> int:
+    """How many trials fit on the cluster at a time."""
+    here: dict[str, float] = ray.cluster_resources()
+    shares = [(here.get("CPU", 0.0), resources.cpus), (here.get("GPU", 0.0), resources.gpus)]
+    # A sum of thirds must not fall short of one: 3 x 0.333... fit on a device.
+    return max(1, min(math.floor(have / need + 1e-9) for have, need in shares if need))

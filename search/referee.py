@@ -1,0 +1,142 @@
+"""What the driver does at each turn of a trial: write it down, then rule whether it goes on."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from search.events import Checkpointed, Ended, Measured, Retried, Started, TrialEvent
+from search.history import History
+from search.scheduling import Halving
+from search.stop_request import StopRequest
+from search.trial_run import Progress
+
+OnProgress = Callable[[int, Progress], None]
+
+
+class Referee:
+    """Keeps the record of running trials and decides which of them stop.
+
+    Knows nothing of Ray. A record that cannot be written stops the study: the error is kept in
+    `fault`, for Tune swallows or wraps what is raised in its hooks.
+
+    Args:
+        history: the study's record; everything is in it before anything acts on it.
+        stop: a wish that the study stop.
+        halving: the rungs; None lets every trial train to its full budget.
+        on_progress: hears of every result, measured or not.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        stop: StopRequest,
+        halving: Halving | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.fault: Exception | None = None
+        self.running: set[int] = set()
+        self._history = history
+        self._stop = stop
+        self._halving = halving
+        self._on_progress = on_progress
+        self._rulings: dict[int, Ended] = {}
+
+    def started(self, number: int, *, node: str, device: str, pid: int, restored: bool) -> None:
+        """An attempt begins, from the latest checkpoint if `restored`."""
+        self.running.add(number)
+        trial = self._history.ledger.trials[number]
+        from_kimg = trial.checkpoint.kimg if restored and trial.checkpoint else 0.0
+        self._write(
+            Started(
+                number=number,
+                attempt=trial.attempts,
+                from_kimg=from_kimg,
+                node=node,
+                device=device,
+                pid=pid,
+            )
+        )
+
+    def progressed(self, number: int, progress: Progress) -> bool:
+        """Records a measurement; returns whether the trial must stop."""
+        infeasible = progress.infeasible or _not_finite(progress)
+        if progress.metrics is not None and not infeasible:
+            self._write(
+                Measured(
+                    number=number,
+                    kimg=progress.kimg,
+                    elapsed_seconds=progress.elapsed_seconds,
+                    metrics=dict(progress.metrics),
+                )
+            )
+        if self._on_progress is not None:
+            self._on_progress(number, progress)
+        ruling = self._rule(number, progress, infeasible)
+        if ruling is not None:
+            self._rulings[number] = ruling
+        return ruling is not None or self.stopping
+
+    def checkpointed(self, number: int, kimg: float, path: Path) -> None:
+        """The state at `kimg` is in the folder `path`, relative to the output folder."""
+        self._write(Checkpointed(number=number, kimg=kimg, path=path.as_posix()))
+
+    def retried(self, number: int, cause: str) -> None:
+        """An attempt was lost and another one will follow."""
+        self.running.discard(number)
+        self._rulings.pop(number, None)
+        self._write(Retried(number=number, cause=cause))
+
+    def failed(self, number: int, cause: str) -> None:
+        """The last attempt was lost."""
+        self.running.discard(number)
+        self._write(Ended(number=number, state="FAILED", reason=cause))
+
+    def finished(self, number: int) -> None:
+        """The trial is off its machine: it ends as ruled, or stays unfinished to be resumed."""
+        self.running.discard(number)
+        ruling = self._rulings.pop(number, None)
+        if ruling is not None:
+            self._write(ruling)
+
+    def close_unfinished(self) -> None:
+        """At the end of the time budget, ends the trials that were waiting or hung."""
+        for trial in self._history.ledger.unfinished():
+            self._write(Ended(number=trial.number, state="STOPPED", reason="time_budget"))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no trial should go on."""
+        return self._stop.reason is not None or self.fault is not None
+
+    def may_be_resumed(self, number: int) -> bool:
+        """Whether a trial that stops now will be wanted again."""
+        return self.stopping and number not in self._rulings
+
+    def _rule(self, number: int, progress: Progress, infeasible: str | None) -> Ended | None:
+        if infeasible:
+            return Ended(number=number, state="INFEASIBLE", reason=infeasible)
+        if progress.done:
+            return Ended(number=number, state="COMPLETED")
+        if self._stop.reason == "time_budget":
+            return Ended(number=number, state="STOPPED", reason="time_budget")
+        if progress.metrics is None or self._halving is None or self.fault is not None:
+            return None
+        trials = self._history.ledger.trials
+        if self._halving.rung_to_stop_at(number, trials) is None:
+            return None
+        return Ended(number=number, state="STOPPED", reason="asha")
+
+    def _write(self, event: TrialEvent) -> None:
+        if self.fault is not None:
+            return
+        try:
+            self._history.append(event)
+        except Exception as fault:
+            self.fault = fault
+
+
+def _not_finite(progress: Progress) -> str | None:
+    for name, value in (progress.metrics or {}).items():
+        if not math.isfinite(value):
+            return f"{name} is {value} at {progress.kimg:g} kimg"
+    return None

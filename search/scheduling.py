@@ -1,0 +1,139 @@
+"""Which trials go on: asynchronous successive halving as pure functions of what was measured."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from search.trial import Direction, TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What one trial has shown so far, with values to be maximised.
+
+    Attributes:
+        points: Pairs of kimg and value in the order they were measured.
+        feasible: False for an INFEASIBLE trial, which counts as minus infinity at every rung
+            up to the one that it would have met next.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    feasible: bool = True
+
+    @property
+    def kimg(self) -> float:
+        """Training up to the last measurement in kimg."""
+        return self.points[-1][0] if self.points else 0.0
+
+
+def course(trial: TrialState, metric: str, direction: Direction = "maximize") -> Course:
+    """Reads the course of a trial (its first replicate); one without the metric is -infinity."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    measured = [m for m in trial.measurements if m.replicate == 0]
+    values = (sign * m.metrics[metric] if metric in m.metrics else -math.inf for m in measured)
+    return Course(
+        points=tuple(zip((m.kimg for m in measured), values, strict=True)),
+        feasible=trial.state != "INFEASIBLE",
+    )
+
+
+def rung_levels(
+    grace_kimg: float, kimg_per_trial: float, reduction_factor: float, measure_kimg: float
+) -> tuple[float, ...]:
+    """The kimg at which trials are compared: grace x factor^k below the full budget.
+
+    Each level is rounded up to a multiple of `measure_kimg`, for only there is a value known.
+
+    Raises:
+        ValueError: A level could not grow or lies nowhere.
+    """
+    for key, value in (("grace_kimg", grace_kimg), ("measure_kimg", measure_kimg)):
+        if not value > 0:
+            raise ValueError(f"`{key} > 0` must hold, but got {key}={value}")
+    if not reduction_factor > 1:
+        raise ValueError(
+            f"`reduction_factor > 1` must hold, but got reduction_factor={reduction_factor}"
+        )
+    levels: list[float] = []
+    level = grace_kimg
+    while (rung := _next_multiple(level, measure_kimg)) < kimg_per_trial:
+        if rung not in levels:
+            levels.append(rung)
+        level *= reduction_factor
+    return tuple(levels)
+
+
+def rung_values(courses: Iterable[Course], rungs: Sequence[float], index: int) -> list[float]:
+    """The values recorded at a rung, one for each trial that came that far, ascending."""
+    below = rungs[index - 1] if index else 0.0
+    values = []
+    for one in courses:
+        if not one.feasible and one.kimg >= below:
+            values.append(-math.inf)
+        elif one.kimg >= rungs[index]:
+            values.append(_value_at(one, rungs[index]))
+    return sorted(values)
+
+
+def decide(
+    number: int, courses: Mapping[int, Course], rungs: Sequence[float], reduction_factor: float
+) -> float | None:
+    """The rung at which a trial falls below the cut and must stop; None where it goes on.
+
+    Asynchronous successive halving in its stopping form (Li et al., 2020, "A System for
+    Massively Parallel Hyperparameter Tuning"): a trial's value at a rung is its best up to
+    there, the cut is the (1 - 1/factor) quantile of all values at that rung, its own included.
+    Asynchronous arrivals judge the first ones against nobody; here every passed rung is judged
+    again at each measurement, so that an early arrival cannot keep a free pass. A trial that
+    leads its highest rung against a rival goes on whatever lower rungs say: it was compared
+    there after more training.
+
+    Args:
+        number: The trial to judge.
+        courses: Every trial of the study that has measured something or broke, by number.
+        rungs: Levels in kimg, ascending.
+        reduction_factor: One in so many goes on at each rung.
+    """
+    mine = courses[number]
+    passed = [index for index, rung in enumerate(rungs) if mine.kimg >= rung]
+    for index in reversed(passed):
+        values = rung_values(courses.values(), rungs, index)
+        value = _value_at(mine, rungs[index])
+        if value < _quantile(values, 1.0 - 1.0 / reduction_factor):
+            return rungs[index]
+        if index == passed[-1] and len(values) > 1 and value == values[-1]:
+            return None
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """The rungs of a study, applied to its ledger alone: a resumed study decides the same."""
+
+    metric: str
+    direction: Direction
+    rungs: tuple[float, ...]
+    reduction_factor: float
+
+    def rung_to_stop_at(self, number: int, trials: Mapping[int, TrialState]) -> float | None:
+        """The rung at which trial `number` falls below the cut, None where it goes on."""
+        courses = {n: course(t, self.metric, self.direction) for n, t in trials.items()}
+        return decide(number, courses, self.rungs, self.reduction_factor)
+
+
+def _value_at(one: Course, rung: float) -> float:
+    return max((value for kimg, value in one.points if kimg <= rung), default=-math.inf)
+
+
+def _next_multiple(level: float, unit: float) -> float:
+    count = round(level / unit)
+    if not math.isclose(count * unit, level, rel_tol=1e-9):
+        count = math.ceil(level / unit)
+    return count * unit
+
+
+def _quantile(ascending: Sequence[float], share: float) -> float:
+    # numpy's linear quantile, but with minus infinities, between which it says NaN.
+    place = share * (len(ascending) - 1)
+    low, high = ascending[math.floor(place)], ascending[math.ceil(place)]
+    return low if low in (high, -math.inf) else low + (high - low) * (place - math.floor(place))

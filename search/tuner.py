@@ -1,0 +1,270 @@
+"""Runs the trials of a study in Ray Tune, which is never asked to restore: the journal is."""
+
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayError, RayTaskError
+from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.stopper import Stopper
+
+from search.cluster import TrialResources
+from search.history import History
+from search.proposer import Proposer
+from search.referee import OnProgress, Referee
+from search.scheduling import Halving, rung_levels
+from search.searcher import StudySearcher
+from search.stop_request import StopRequest
+from search.study import StudySpec
+from search.trainable import Place, StudyTrainable
+from search.trial_run import MakeRun
+
+TUNE_FOLDER = "tune"
+MAX_RETRIES = 2
+# A trial that gives no result for so long after a stop was asked for is left to its last
+# checkpoint.
+PATIENCE_SECONDS = 30.0
+
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of results
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # no snapshots of Tune's own state: nothing restores it
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours: search/stop_request.py
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # causes are in the journal, in one line
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old console is silent at verbose=0, the new one is not
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in the environment keep their meaning
+}
+
+
+class _Unsaved:
+    """Nothing of these objects is pickled when Tune writes down its arguments for a restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Scheduler(_Unsaved, FIFOScheduler):
+    """Asks the referee at every result."""
+
+    def __init__(self, referee: Referee) -> None:
+        super().__init__()
+        self._referee = referee
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        stops = self._referee.progressed(trial.config["number"], result["progress"])
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+
+
+class _Stopper(_Unsaved, Stopper):
+    """Ends the experiment once a stop is wanted and no trial is left that could still save."""
+
+    def __init__(self, referee: Referee, stop: StopRequest) -> None:
+        self._referee = referee
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if not self._referee.stopping:
+            return False
+        return not self._referee.running or self._stop.waited_seconds > PATIENCE_SECONDS
+
+
+class _Recorder(_Unsaved, tune.Callback):
+    """Tells the referee what else happens to trials, and deletes checkpoints nobody needs."""
+
+    def __init__(self, referee: Referee, output: Path) -> None:
+        self._referee = referee
+        self._output = output
+
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
+        restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
+        place = _place(trial)
+        self._referee.started(
+            trial.config["number"],
+            node=place.node,
+            device=place.device,
+            pid=place.pid,
+            restored=restored,
+        )
+
+    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        # Tune's order is scheduler, searcher, callbacks, save: a save can still be asked for.
+        if self._referee.may_be_resumed(trial.config["number"]):
+            result[SHOULD_CHECKPOINT] = True
+
+    def on_checkpoint(self, *, trial: Trial, checkpoint: tune.Checkpoint, **_: Any) -> None:
+        number, folder = trial.config["number"], Path(checkpoint.path)
+        kimg = trial.last_result["progress"].kimg
+        self._referee.checkpointed(number, kimg, folder.relative_to(self._output))
+        self._keep_newest(number, 2)
+
+    def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
+        self._referee.retried(trial.config["number"], _cause(trial))
+
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        self._referee.failed(trial.config["number"], _cause(trial))
+
+    def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
+        number = trial.config["number"]
+        self._referee.finished(number)
+        self._keep_newest(number, 1)
+
+    def _keep_newest(self, number: int, count: int) -> None:
+        # Tune's own num_to_keep would write its experiment state at every second checkpoint.
+        pattern = f"{number:05d}-*/checkpoint_*"
+        folders = sorted((self._output / TUNE_FOLDER).glob(pattern))
+        for folder in folders[:-count]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_trials(
+    spec: StudySpec,
+    history: History,
+    make_run: MakeRun,
+    output: Path,
+    *,
+    max_concurrent: int,
+    stop: StopRequest,
+    resources: TrialResources | None = None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Runs every trial that the study still wants, until none is left or a stop is asked for.
+
+    On return every trial has its final state, unless the stop's reason is `interrupted`.
+
+    Args:
+        spec: the study.
+        history: its record, opened for this session.
+        make_run: makes a trial's run on a worker; pickled once.
+        output: the study's folder, seen by all nodes.
+        max_concurrent: trials at a time.
+        stop: asked for by a signal or by the clock.
+        resources: what a trial holds; by default what the study asks for.
+        on_progress: hears of every result, on this thread.
+
+    Raises:
+        Exception: whatever kept the record from being written.
+    """
+    output = output.resolve()
+    wanted = spec.resources
+    resources = resources or TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial)
+    referee = Referee(history, stop, halving_of(spec), on_progress)
+    searcher = StudySearcher(
+        Proposer(spec),
+        history,
+        output,
+        max_concurrent=max_concurrent,
+        threads=resources.threads,
+        stop=stop,
+    )
+    with _tune_environment(max_concurrent):
+        tune.Tuner(
+            _trainable(make_run, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=_Scheduler(referee),
+                num_samples=-1,  # the searcher says when it has finished
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.config["folder"]),
+            ),
+            run_config=tune.RunConfig(
+                name=TUNE_FOLDER,
+                storage_path=str(output),
+                callbacks=[_Recorder(referee, output)],
+                stop=_Stopper(referee, stop),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
+                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                verbose=0,
+            ),
+        ).fit()
+    _settle(referee, history, stop)
+
+
+def halving_of(spec: StudySpec) -> Halving | None:
+    """The rungs of a study; None where every trial trains to its full budget."""
+    scheduler, budget = spec.scheduler, spec.budget
+    if scheduler.kind == "none" or scheduler.grace_kimg is None:
+        return None
+    levels = rung_levels(
+        scheduler.grace_kimg,
+        budget.kimg_per_trial,
+        scheduler.reduction_factor,
+        budget.measure_kimg,
+    )
+    return Halving(
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        rungs=levels,
+        reduction_factor=scheduler.reduction_factor,
+    )
+
+
+def _trainable(make_run: MakeRun, resources: TrialResources) -> type[tune.Trainable]:
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
+    bundle = {name: count for name, count in wanted.items() if count}
+    with_run = tune.with_parameters(StudyTrainable, make_run=make_run)
+    trainable: type[tune.Trainable] = tune.with_resources(
+        with_run, tune.PlacementGroupFactory([bundle])
+    )
+    return trainable
+
+
+def _settle(referee: Referee, history: History, stop: StopRequest) -> None:
+    if stop.reason == "time_budget":
+        referee.close_unfinished()
+    if referee.fault is not None:
+        raise referee.fault
+    if stop.reason is None and history.ledger.unfinished():
+        lost = [trial.number for trial in history.ledger.unfinished()]
+        raise RuntimeError(f"Tune ended without a word on trials {lost}")
+
+
+@contextmanager
+def _tune_environment(max_concurrent: int) -> Iterator[None]:
+    """Sets what Tune reads from the environment while it runs, and keeps its log quiet."""
+    # Else one actor is started after another; the searcher limits how many there are.
+    wanted = {**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max_concurrent)}
+    before = {name: os.environ.get(name) for name in wanted}
+    log = logging.getLogger("ray.tune")
+    level = log.level
+    os.environ.update(wanted)
+    log.setLevel(logging.CRITICAL)  # every failure is in the journal
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _place(trial: Trial) -> Place:
+    try:
+        place: Place = ray.get(trial.temporary_state.ray_actor.place.remote())
+    except RayError:  # died at once: Tune is about to notice
+        return Place(node="unknown", device="unknown", pid=0)
+    return place
+
+
+def _cause(trial: Trial) -> str:
+    """One line on why an attempt was lost; Tune's hooks are not given the error itself."""
+    if trial.pickled_error_file is not None and Path(trial.pickled_error_file).exists():
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, RayTaskError):
+            return f"{type(error.cause).__name__}: {error.cause}"
+        if getattr(error, "actor_init_failed", False):
+            return f"its process could not start: {str(error).strip().splitlines()[-1]}"
+        return f"its process died ({type(error).__name__})"
+    return "unknown"
