@@ -440,6 +440,15 @@ def test_null_removes_a_key(base: dict[str, Any], key: str) -> None:
     assert overlaid(base, {key: None}) == {k: v for k, v in base.items() if k != key}
 
 
+def test_the_annotated_example_is_a_study(folder: Path) -> None:
+    readme = (Path(__file__).parent.parent / "spaces" / "README.md").read_text()
+    example = readme.split("```yaml\n")[1].split("```")[0]
+    for size, trials in ((None, [1, 20, 29]), ("quick", [4, 4])):
+        spec = load_spec(write(folder, example), size)
+        assert [planned.trials for planned in spec.stage_plan] == trials
+        assert spec.notices == ()
+
+
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
 def test_every_space_loads_in_every_size_and_its_corners_build(path: Path) -> None:
     sizes = yaml.safe_load(path.read_text()).get("sizes", {})
