@@ -1,0 +1,1 @@
+"""Measured claims, one a file: a table for people, one JSON object with --json."""
