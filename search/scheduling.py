@@ -134,6 +134,6 @@ def _next_multiple(level: float, unit: float) -> float:
 
 def _quantile(ascending: Sequence[float], share: float) -> float:
     # numpy's linear quantile, but with minus infinities, between which it says NaN.
-    place = share * (len(ascending) - 1)
+    place = round(share * (len(ascending) - 1), 9)  # (1 - 1/3) x 9 is 6, not a hair more
     low, high = ascending[math.floor(place)], ascending[math.ceil(place)]
     return low if low in (high, -math.inf) else low + (high - low) * (place - math.floor(place))

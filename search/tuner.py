@@ -1,11 +1,7 @@
 """Runs the trials of a study in Ray Tune, which is never asked to restore: the journal is."""
 
-import logging
-import os
 import pickle
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +23,13 @@ from search.stop_request import StopRequest
 from search.study import StudySpec
 from search.trainable import Place, StudyTrainable
 from search.trial_run import MakeRun
+from search.tune_environment import tune_environment
 
 TUNE_FOLDER = "tune"
 MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
 PATIENCE_SECONDS = 30.0
-
-_TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of results
-    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # no snapshots of Tune's own state: nothing restores it
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours: search/stop_request.py
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # causes are in the journal, in one line
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old console is silent at verbose=0, the new one is not
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in the environment keep their meaning
-}
 
 
 class _Unsaved:
@@ -167,7 +155,7 @@ def run_trials(
         threads=resources.threads,
         stop=stop,
     )
-    with _tune_environment(max_concurrent):
+    with tune_environment(max_concurrent):
         tune.Tuner(
             _trainable(make_run, resources),
             tune_config=tune.TuneConfig(
@@ -227,27 +215,6 @@ def _settle(referee: Referee, history: History, stop: StopRequest) -> None:
     if stop.reason is None and history.ledger.unfinished():
         lost = [trial.number for trial in history.ledger.unfinished()]
         raise RuntimeError(f"Tune ended without a word on trials {lost}")
-
-
-@contextmanager
-def _tune_environment(max_concurrent: int) -> Iterator[None]:
-    """Sets what Tune reads from the environment while it runs, and keeps its log quiet."""
-    # Else one actor is started after another; the searcher limits how many there are.
-    wanted = {**_TUNE_ENVIRONMENT, "TUNE_MAX_PENDING_TRIALS_PG": str(max_concurrent)}
-    before = {name: os.environ.get(name) for name in wanted}
-    log = logging.getLogger("ray.tune")
-    level = log.level
-    os.environ.update(wanted)
-    log.setLevel(logging.CRITICAL)  # every failure is in the journal
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _place(trial: Trial) -> Place:
