@@ -1,0 +1,207 @@
+"""Draws the runs of a study from its ledger: the one place that says what MLflow shows."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from search.events import Measured, SessionClosed, StudyOpened
+from search.run_picture import KIMG, Dataset, Point, RunPicture, Status
+from search.trial import Direction, TrialState
+
+_TRIAL_STATUS: dict[str, Status] = {
+    "COMPLETED": "FINISHED",
+    "STOPPED": "FINISHED",
+    "INFEASIBLE": "FAILED",
+    "FAILED": "FAILED",
+}
+_STUDY_STATUS: dict[str, Status] = {
+    "finished": "FINISHED",
+    "time_budget": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+_REASON_LENGTH = 4000  # characters; MLflow refuses or cuts tags beyond 5,000 to 8,000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The content of `summary.json`, and the winner's folder."""
+
+    summary: Mapping[str, Any]
+    best_dir: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPainter:
+    """Draws the runs of one study.
+
+    Attributes:
+        metric: The objective; its best value so far is shown as `objective`.
+        fixed_params: Settings that are not searched; a trial's own come on top.
+        output: The study's folder.
+    """
+
+    study: StudyOpened
+    dataset: Dataset
+    metric: str
+    direction: Direction
+    fixed_params: Mapping[str, object]
+    output: Path
+
+    def draw_study(self, closed: SessionClosed | None, outcome: Outcome | None) -> RunPicture:
+        """Draws the parent run."""
+        files = {"study.json": self.output / "study.json"}
+        results: dict[str, float] = {}
+        if outcome is not None:
+            files["summary.json"] = self.output / "summary.json"
+            results = _best(outcome) | _test(outcome) | _references(outcome)
+            if outcome.best_dir is not None:
+                files |= {f"best/{f.name}": f for f in sorted(outcome.best_dir.glob("*"))}
+        return RunPicture(
+            key=self.study.study_id,
+            name=self.output.name,
+            parent=None,
+            status="RUNNING" if closed is None else _STUDY_STATUS[closed.reason],
+            started=_milliseconds(self.study.at),
+            ended=None if closed is None else _milliseconds(closed.at),
+            tags={"study": self.study.study, **self._common_tags()},
+            params={key: _text(value) for key, value in self.fixed_params.items()},
+            dataset=self.dataset,
+            results=results,
+            files=files,
+        )
+
+    def draw_trial(
+        self,
+        trial: TrialState,
+        parent: str,
+        closed: SessionClosed | None,
+        outcome: Outcome | None,
+    ) -> RunPicture:
+        """Draws a trial's run; the winner's shows the test scores too."""
+        config = {**self.fixed_params, **trial.params}
+        ended = trial.ended_at or (closed.at if closed else None)
+        status = _TRIAL_STATUS.get(trial.state, "RUNNING" if closed is None else "KILLED")
+        is_best = outcome is not None and _best_number(outcome) == trial.number
+        return RunPicture(
+            key=f"{self.study.study_id}/{trial.number}/0",
+            name=f"trial {trial.number:03d}",
+            parent=parent,
+            status=status,
+            started=_milliseconds(trial.proposed_at),
+            ended=None if ended is None else _milliseconds(ended),
+            tags=self._common_tags() | _trial_tags(trial),
+            params={key: _text(value) for key, value in config.items()},
+            dataset=self.dataset,
+            points=list(self._points(trial)),
+            results=_test(outcome) if outcome is not None and is_best else {},
+            files=self._files(trial),
+            documents={"config.json": {**config, "seed": trial.seed}},
+        )
+
+    def _points(self, trial: TrialState) -> Iterator[Point]:
+        best: float | None = None
+        for measured in _course(trial):
+            values = {KIMG: measured.kimg, "elapsed_seconds": measured.elapsed_seconds}
+            if (value := measured.metrics.get(self.metric)) is not None:
+                better = max if self.direction == "maximize" else min
+                best = value if best is None else better(best, value)
+                values["objective"] = best
+            yield Point(
+                step=int(measured.kimg + 0.5),
+                milliseconds=_milliseconds(measured.at),
+                values=values | measured.metrics,
+            )
+
+    def _files(self, trial: TrialState) -> dict[str, Path]:
+        folder = self.output / "samples" / str(trial.number)
+        measured = {m.kimg for m in _course(trial)}
+        # A worker may be writing the next one, which no measurement has announced.
+        files = {
+            f"samples/{file.name}": file
+            for file in sorted(folder.glob("*.png"))
+            if _number(file.stem) in measured
+        }
+        if trial.state != "RUNNING":
+            files["points.parquet"] = self.output / "points" / f"{trial.number}-0.parquet"
+        return files
+
+    def _common_tags(self) -> dict[str, str]:
+        study = self.study
+        commit = study.versions.get("git_commit")
+        return {
+            "mlflow.source.name": "search.run",
+            "mlflow.source.type": "LOCAL",
+            **({"mlflow.source.git.commit": _text(commit)} if commit else {}),
+            "dataset": self.dataset.name,
+            "dataset_digest": self.dataset.digest,
+            "dataset_subset": _text(self.dataset.subset),
+            "protocol_digest": study.protocol_digest,
+            "spec_digest": study.spec_digest,
+            **{f"version.{k}": _text(v) for k, v in study.versions.items() if k != "git_commit"},
+            **{f"hardware.{k}": _text(v) for k, v in study.hardware.items()},
+        }
+
+
+def _trial_tags(trial: TrialState) -> dict[str, str]:
+    facts = {
+        "number": trial.number,
+        "stage": trial.stage,
+        "stage_index": trial.stage_index,
+        "state": trial.state,
+        "reason": trial.reason and trial.reason[:_REASON_LENGTH],
+        "seed": trial.seed,
+        "retries": trial.retries,
+        "node": trial.node,
+        "device": trial.device,
+    }
+    return {key: _text(value) for key, value in facts.items() if value is not None}
+
+
+def _course(trial: TrialState) -> list[Measured]:
+    return [measured for measured in trial.measurements if measured.replicate == 0]
+
+
+def _best_number(outcome: Outcome) -> int | None:
+    best = outcome.summary.get("best")
+    return None if best is None else int(best["number"])
+
+
+def _best(outcome: Outcome) -> dict[str, float]:
+    best = outcome.summary.get("best") or {}
+    return _numbers("best", {k: best.get(k) for k in ("number", "objective", "standard_error")})
+
+
+def _test(outcome: Outcome) -> dict[str, float]:
+    return _numbers("test", outcome.summary.get("test"))
+
+
+def _references(outcome: Outcome) -> dict[str, float]:
+    return _numbers("reference", outcome.summary.get("references"))
+
+
+def _numbers(name: str, value: object) -> dict[str, float]:
+    """Flattens to `name_key_key: number`; whatever is no number is left out."""
+    if isinstance(value, Mapping):
+        flat = (_numbers(f"{name}_{key}", inner) for key, inner in value.items())
+        return {key: number for part in flat for key, number in part.items()}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {name: float(value)} if is_number else {}  # type: ignore[arg-type]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)

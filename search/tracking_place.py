@@ -1,0 +1,75 @@
+"""Where runs are tracked: MLflow's URI, and the place of its artifacts."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+DEFAULT_FOLDER = "runs"
+_SQLITE = re.compile(r"(?P<driver>sqlite(\+\w+)?):///(?P<path>[^?]*)(?P<query>\?.*)?")
+_HTTP = re.compile(r"https?://.+")
+_DATABASE = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?://.+")
+
+
+class TrackingError(ValueError):
+    """A tracking URI at which no run can be kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingPlace:
+    """One MLflow store.
+
+    Attributes:
+        uri: Absolute URI, as MLflow wants it.
+        artifacts: URI of the folder for artifacts; None where a server decides.
+        database: The SQLite file; None for a server.
+    """
+
+    uri: str
+    artifacts: str | None
+    database: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URI without a password, for people and records."""
+        parts = urlsplit(self.uri)
+        if "@" not in parts.netloc:
+            return self.uri
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def find_place(uri: str | None) -> TrackingPlace:
+    """Resolves a tracking URI, else `MLFLOW_TRACKING_URI`, else `runs/mlflow.db` right here.
+
+    MLflow would put the artifacts of a database into `./mlruns`; they go beside an SQLite file,
+    and into `runs/artifacts` for another database.
+
+    Raises:
+        TrackingError: MLflow cannot keep runs there.
+    """
+    default = Path.cwd() / DEFAULT_FOLDER
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{default / 'mlflow.db'}"
+    if sqlite := _SQLITE.fullmatch(uri):
+        return _sqlite_place(sqlite)
+    if _HTTP.fullmatch(uri):
+        return TrackingPlace(uri=uri, artifacts=None)
+    if _DATABASE.fullmatch(uri):
+        return TrackingPlace(uri=uri, artifacts=(default / "artifacts").as_uri())
+    raise TrackingError(
+        "the tracking URI must be sqlite:///FILE, http(s)://HOST:PORT or that of a database, "
+        f"but got {uri!r}; leave it out to use sqlite:///{DEFAULT_FOLDER}/mlflow.db"
+    )
+
+
+def _sqlite_place(match: re.Match[str]) -> TrackingPlace:
+    if match["path"] in ("", ":memory:"):
+        raise TrackingError(
+            f"the tracking URI must name a file, but got {match[0]!r}; write sqlite:///FILE"
+        )
+    database = Path.cwd() / match["path"]
+    return TrackingPlace(
+        uri=f"{match['driver']}:///{database}{match['query'] or ''}",
+        artifacts=(database.parent / "artifacts").as_uri(),
+        database=database,
+    )
