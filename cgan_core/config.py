@@ -43,7 +43,7 @@ class GANConfig:
     """Every hyperparameter of a conditional adversarial net and of its training.
 
     Defaults are those of Mirza & Osindero (2014, section 4.1) and, where that paper is silent,
-    of the code of Goodfellow et al. (2014) or as `docs/protocol.md` argues. The three that every
+    of the code of Goodfellow et al. (2014) or as `docs/protocol.md` argues. The two that every
     search moves have no default, so that a sampled value can never be ignored unseen.
 
     Raises:
@@ -54,7 +54,7 @@ class GANConfig:
 
     # Optimisation
     learning_rate: float = _ranged("per update, at t = 0", 0.0, 100.0, low_open=True)
-    momentum: float = _ranged("fraction, at t = 0", 0.0, 1.0, high_open=True)
+    momentum: float = _ranged("fraction, at t = 0, for SGD", 0.0, 1.0, high_open=True, default=0.5)
     optimizer: Literal["sgd", "adam"] = "sgd"
     batch_size: int = _ranged("images", 1.0, default=100)
     d_rate_ratio: float = _ranged("D's rate over learning_rate", 0.0, low_open=True, default=1.0)
@@ -120,7 +120,7 @@ class GANConfig:
     @classmethod
     def paper(cls, **changes: Any) -> Self:
         """Creates the setting of Mirza & Osindero (2014) for MNIST, with the given changes."""
-        return cls(**{"learning_rate": 0.1, "momentum": 0.5, "d_dropout": 0.5, **changes})
+        return cls(**{"learning_rate": 0.1, "d_dropout": 0.5, **changes})
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:

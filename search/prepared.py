@@ -1,0 +1,192 @@
+"""A study made ready in this process: its data, its protocol and what it will cost."""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cgan_core.config import GANConfig
+from cgan_core.evaluation import Evaluator, Protocol, protocol_for
+from cgan_core.references import real_images, untrained, validation_line
+from search.data_source import DataSource
+from search.estimate import Estimate, calibrate, estimate
+from search.events import StudyOpened
+from search.gan_run import GANRuns
+from search.ledger import Ledger
+from search.machine import hardware, versions
+from search.outcome import Lines
+from search.proposer import Proposer
+from search.record import write_json_atomic
+from search.run_painter import RunPainter
+from search.run_picture import Dataset
+from search.study import StudySpec
+
+STUDY_NAME = "study.json"
+
+
+class StudyError(ValueError):
+    """A study cannot be started or gone on with; the message says why and what to do."""
+
+
+class PreparedStudy:
+    """One study with its data loaded and its protocol settled.
+
+    Args:
+        spec: what is searched.
+        output: the study's folder.
+        resume: whether the study in that folder is gone on with.
+        say: prints one line to the user.
+
+    Raises:
+        DataError: if the data cannot be had.
+        StudyError: if the folder holds another study than `spec`, or none to resume.
+    """
+
+    def __init__(
+        self, spec: StudySpec, output: Path, *, resume: bool, say: Callable[[str], None]
+    ) -> None:
+        self.spec, self.output = spec, output
+        wanted = DataSource(
+            name=spec.data.name or "mnist",
+            path=spec.data.path,
+            require_full=spec.data.require_full,
+            seed=spec.seed,
+        )
+        if resume:
+            recorded = read_study(output)
+            check_same_spec(spec, recorded["spec"], output)
+            wanted = dataclasses.replace(wanted, subset=recorded["dataset"]["subset"])
+        splits = wanted.load()
+        if resume and splits.digest != recorded["dataset_digest"]:
+            raise StudyError(
+                f"{output}: this study began on data with digest {recorded['dataset_digest'][:12]}, "
+                f"but {splits.source} now gives {splits.digest[:12]}; bring the first ones back"
+            )
+        for notice in (splits.notice, *spec.notices):
+            if notice:
+                say(f"NOTE: {notice}")
+        self.source = wanted.settled(splits)
+        self.protocol: Protocol = protocol_for(splits, spec.seed)
+        self.evaluator = Evaluator(splits, self.protocol)
+
+    def estimate(self, concurrent: int) -> Estimate:
+        """Measures this machine for a few seconds and adds up the plan."""
+        first = Proposer(self.spec).propose(Ledger())
+        assert first is not None  # a spec has at least one trial
+        threads = max(1, int(self.spec.resources.cpus_per_trial))
+        config = self.spec.gan_config(first.params)
+        return estimate(self.spec, calibrate(config, self.evaluator, threads), concurrent)
+
+    def make_runs(self) -> GANRuns:
+        """Returns what makes the trials' runs on the workers."""
+        return GANRuns(
+            data=self.source,
+            protocol=self.protocol,
+            model=dict(self.spec.model),
+            kimg_per_trial=self.spec.budget.kimg_per_trial,
+            measure_kimg=self.spec.budget.measure_kimg,
+            output=self.output,
+        )
+
+    def opened(self) -> StudyOpened:
+        """Returns the first event of the study."""
+        return StudyOpened(
+            study=self.spec.study,
+            study_id=uuid.uuid4().hex,
+            spec=self.spec.model_dump(mode="json"),
+            spec_digest=self.spec.digest,
+            dataset_digest=self.protocol.dataset_digest,
+            protocol_digest=self.protocol.digest,
+            versions=dict(versions()),
+            hardware=dict(hardware()),
+        )
+
+    def lines(self) -> Lines:
+        """Scores what every trial is held against."""
+        return Lines(
+            untrained=validation_line(self.evaluator, untrained(self.evaluator)),
+            real_data=validation_line(self.evaluator, real_images(self.evaluator)),
+        )
+
+    def write_study(self, opened: StudyOpened, lines: Lines) -> None:
+        """Writes `study.json`: enough to run the study again."""
+        splits = self.evaluator.splits
+        content = opened.model_dump(mode="json", exclude={"event"}) | {
+            "protocol": dataclasses.asdict(self.protocol),
+            "dataset": {
+                "name": splits.name,
+                "digest": splits.digest,
+                "subset": splits.subset,
+                "source": splits.source,
+                "num_classes": splits.num_classes,
+                "image_shape": list(splits.image_shape),
+            },
+            "validation_lines": dataclasses.asdict(lines),
+        }
+        write_json_atomic(self.output / STUDY_NAME, content)
+
+    def painter(self, opened: StudyOpened) -> RunPainter:
+        """Returns what draws the study's MLflow runs."""
+        splits = self.evaluator.splits
+        defaults = {
+            spec.name: spec.default
+            for spec in dataclasses.fields(GANConfig)
+            if spec.default is not dataclasses.MISSING
+        }
+        return RunPainter(
+            study=opened,
+            dataset=Dataset(
+                name=splits.name, digest=splits.digest, source=splits.source, subset=splits.subset
+            ),
+            metric=self.spec.objective.metric,
+            direction=self.spec.objective.direction,
+            fixed_params=defaults | self.spec.model,
+            output=self.output,
+        )
+
+
+def read_study(output: Path) -> dict[str, Any]:
+    """Reads `study.json`.
+
+    Raises:
+        StudyError: if there is none, or it is broken.
+    """
+    path = output / STUDY_NAME
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no study to resume is here; start it without --resume") from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path}: cannot be read ({error})") from None
+    return content
+
+
+def check_same_spec(spec: StudySpec, recorded: dict[str, Any], output: Path) -> None:
+    """Checks that a study is gone on with under the spec it began with.
+
+    Raises:
+        StudyError: naming each key that differs.
+    """
+    now = _flat(spec.model_dump(mode="json"))
+    then = _flat(StudySpec.from_mapping(recorded).model_dump(mode="json"))
+    changed = [
+        f"{key}: was {then.get(key)}, is now {now.get(key)}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+    if changed:
+        listed = "\n  ".join(changed[:5])
+        raise StudyError(
+            f"{output}: a resumed study keeps its spec, but these differ; give the flags it was "
+            f"started with, or another --output (only --trials +N and --time-budget +T extend "
+            f"it):\n  {listed}"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        parts = [_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
+        return {key: leaf for part in parts for key, leaf in part.items()}
+    return {prefix: value}

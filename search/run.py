@@ -1,0 +1,170 @@
+"""The command line: `python -m search.run SPACE.yaml`."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from search.study import SpecError, StudySpec, load_spec, parse_duration
+
+DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Creates the parser of the command line."""
+    p = _Parser(
+        prog="python -m search.run",
+        description="Search the hyperparameters of a conditional adversarial net.",
+    )
+    p.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
+    p.add_argument("--size", metavar="NAME", help="an overlay of the space, such as quick")
+    p.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<study>[-<size>]")
+    p.add_argument("--resume", action="store_true", help="go on with the study in the folder")
+    p.add_argument("--dry-run", action="store_true", help="print the study and its cost, then stop")
+    p.add_argument("--trials", metavar="N", help="trials in all; with --resume, +N more")
+    p.add_argument("--time-budget", metavar="15m", help="time in all; with --resume, +1h more")
+    p.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time")
+    p.add_argument("--seed", type=int, metavar="N", help="from which all others follow")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="set a key of the space, such as budget.trials=12 (repeatable)",
+    )
+    p.add_argument("--address", default="auto", help="auto, local, or HOST:PORT of a Ray cluster")
+    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    p.add_argument("--json", action="store_true", help="print summary.json on standard output")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = parser().parse_args(words)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return _run(options, words)
+    except _user_errors() as error:
+        sys.stderr.write(f"{error}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; all is saved. Go on with:\n  {resume_command(words)}\n")
+        return INTERRUPTED
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Returns the errors that are the user's to mend; anything else is a fault of ours."""
+    from cgan_core.config import ConfigError
+    from cgan_core.data import DataError
+    from search.cluster import ClusterError
+    from search.history import HistoryError
+    from search.journal import JournalError
+    from search.parquet import RecordError
+    from search.prepared import StudyError
+    from search.tracking_place import TrackingError
+
+    return (
+        SpecError,
+        ConfigError,
+        DataError,
+        StudyError,
+        ClusterError,
+        HistoryError,
+        JournalError,
+        RecordError,
+        TrackingError,
+    )
+
+
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    extension = _extension(options)
+    spec = load_spec(options.space, options.size, _overrides(options))
+    if options.max_concurrent is not None and options.max_concurrent < 1:
+        raise SpecError(f"--max-concurrent: must be at least 1, but got {options.max_concurrent}")
+    # Imported late: a mistake in the space file is told at once, not after Ray and torch.
+    from search.driver import default_output, dry_run, run_study
+    from search.summary import describe_summary
+
+    output = options.output or default_output(spec)
+    if options.dry_run:
+        sys.stdout.write(dry_run(spec, output, options.max_concurrent) + "\n")
+        return DONE
+    sys.stderr.write(f"study {spec.study}, folder {output}\n")
+    sys.stderr.write(f"if it is cut short: {resume_command(words)}\n")
+    summary = run_study(
+        spec,
+        output,
+        resume=options.resume,
+        address=options.address,
+        tracking_uri=options.tracking_uri,
+        max_concurrent=options.max_concurrent,
+        **extension,
+    )
+    shown = sys.stderr if options.json else sys.stdout
+    shown.write(describe_summary(summary, output) + "\n")
+    if options.json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return DONE
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """Returns --set and the flags that stand for a key of the space."""
+    overrides = list(options.overrides)
+    if options.seed is not None:
+        overrides.append(f"seed={options.seed}")
+    for flag, key in (("trials", "budget.trials"), ("time_budget", "budget.time")):
+        value = getattr(options, flag)
+        if value is not None and not value.startswith("+"):
+            overrides.append(f"{key}={value}")
+    return overrides
+
+
+def _extension(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what --trials +N and --time-budget +T add.
+
+    Raises:
+        SpecError: if they are not what they should be.
+    """
+    found: dict[str, Any] = {}
+    for flag, name in (("trials", "extra_trials"), ("time_budget", "extra_seconds")):
+        value = getattr(options, flag)
+        if value is None or not value.startswith("+"):
+            continue
+        shown = f"--{flag.replace('_', '-')}"
+        if not options.resume:
+            raise SpecError(f"{shown}: {value} extends a study and needs --resume")
+        try:
+            found[name] = int(value[1:]) if flag == "trials" else parse_duration(value[1:])
+        except ValueError as error:
+            raise SpecError(f"{shown}: {error}") from None
+    return found
+
+
+def resume_command(words: Sequence[str]) -> str:
+    """Returns the command that goes on with the study that `words` started."""
+    kept, skip = [], False
+    for position, word in enumerate(words):
+        following = words[position + 1] if position + 1 < len(words) else ""
+        if skip:
+            skip = False
+        elif word in ("--trials", "--time-budget") and following.startswith("+"):
+            skip = True
+        elif word != "--resume" and "=+" not in word:
+            kept.append(word)
+    return shlex.join(["python", "-m", "search.run", *kept, "--resume"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

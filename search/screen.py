@@ -1,0 +1,112 @@
+"""What a user sees while a study runs: one line now and then, on standard error."""
+
+import sys
+import time
+
+from search.estimate import duration
+from search.events import Ended, Event, Retried
+from search.ledger import Ledger
+from search.study import StudySpec
+from search.trial_run import Progress
+
+LINE_SECONDS = 15.0  # between lines that only say how far it is
+
+
+class Screen:
+    """Prints progress: every trial's end, and how the study stands every 15 seconds.
+
+    Args:
+        silent: print nothing.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
+        self._spec: StudySpec | None = None
+        self._ledger = Ledger()
+        self._seconds = 0.0
+        self._started = self._printed = time.monotonic()
+        self._kimg: dict[int, float] = {}
+
+    def say(self, line: str) -> None:
+        """Prints one line on standard error."""
+        if not self._silent:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    def watch(self, spec: StudySpec, ledger: Ledger, seconds: float) -> None:
+        """Begins to follow a study that should take so many seconds."""
+        self._spec, self._ledger, self._seconds = spec, ledger, seconds
+        self._started = self._printed = time.monotonic()
+
+    def event(self, event: Event) -> None:
+        """Prints what an event means to a user, if anything."""
+        if isinstance(event, Retried):
+            self.say(f"{self._clock()} trial {event.number} is tried again: {event.cause}")
+        elif isinstance(event, Ended):
+            self._kimg.pop(event.number, None)
+            self.say(f"{self._clock()} {self._ended(event)}")
+            self.status()
+
+    def progress(self, number: int, progress: Progress) -> None:
+        """Notes how far a trial is; prints the whole now and then."""
+        self._kimg[number] = progress.kimg
+        if time.monotonic() - self._printed >= LINE_SECONDS:
+            self.status()
+
+    def status(self) -> None:
+        """Prints trials by state, those that run, the best so far and the time left."""
+        assert self._spec is not None
+        self._printed = time.monotonic()
+        counts = self._ledger.count_by_state()
+        planned = self._spec.budget.trials + self._ledger.extra_trials
+        ended = [
+            f"{counts[state]} {state.lower()}"
+            for state in ("COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
+            if counts[state]
+        ]
+        running = ", ".join(f"{n} at {kimg:.0f} kimg" for n, kimg in sorted(self._kimg.items()))
+        parts = [
+            ", ".join(ended) or "none ended",
+            f"of {planned}",
+            f"running {running}" if running else "",
+            self._best(),
+            self._left(),
+        ]
+        self.say(f"{self._clock()} {' | '.join(part for part in parts if part)}")
+
+    def _best(self) -> str:
+        assert self._spec is not None
+        objective = self._spec.objective
+        trial = self._ledger.incumbent(objective.metric, objective.direction)
+        if trial is None:
+            return "no score yet"
+        scored = trial.objective(objective.metric, objective.direction)
+        assert scored is not None
+        error = "" if scored.standard_error is None else f" ± {scored.standard_error:.1f}"
+        return f"best {scored.value:.1f}{error} (trial {trial.number})"
+
+    def _left(self) -> str:
+        left = self._seconds - (time.monotonic() - self._started)
+        return f"about {duration(left)} left" if left > 0 else "overdue"
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        return f"[{minutes:3d}:{seconds:02d}]"
+
+    def _ended(self, event: Ended) -> str:
+        assert self._spec is not None
+        trial = self._ledger.trials[event.number]
+        objective = self._spec.objective
+        scored = trial.objective(objective.metric, objective.direction)
+        value = "no score" if scored is None else f"{scored.value:.1f} at {scored.kimg:g} kimg"
+        why = f" ({event.reason})" if event.reason else ""
+        params = " ".join(f"{k}={_short(v)}" for k, v in trial.params.items())
+        return (
+            f"trial {event.number:<3d} {trial.stage:11s} {event.state}{why} after "
+            f"{trial.total_kimg:g} kimg: {value}   {params}"
+        )
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+

@@ -1,0 +1,74 @@
+"""The end of a study in words: the winner, its test score beside the reference lines."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.estimate import duration
+
+MEANING = {
+    "real_data": "as many real training images",
+    "kmeans": "as many k-means centroids of them (smoother than data)",
+    "class_means": "one mean image a class",
+    "untrained": "the paper's generator before training",
+}
+
+
+def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
+    """Returns what `summary.json` says, for a terminal."""
+    counts = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
+    stages = ", ".join(f"{n} {stage}" for stage, n in summary["stages"].items() if n)
+    lines = [
+        "",
+        f"study {summary['study']}: {counts} ({stages}) in {duration(summary['elapsed_seconds'])}",
+    ]
+    if summary["dataset"]["subset"]:
+        lines.append("data: the bundled subset; never to be compared with full-MNIST numbers")
+    if summary["best"] is None:
+        return "\n".join([*lines, "no trial is better than an untrained generator: no winner"])
+    return "\n".join(lines + _winner(summary["best"]) + _test(summary) + _places(summary, output))
+
+
+def _winner(best: Mapping[str, Any]) -> list[str]:
+    error = best["standard_error"]
+    score = f"{best['objective']:.1f}" + ("" if error is None else f" ± {error:.1f}")
+    params = "  ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in best["params"].items()
+    )
+    lines = [
+        f"winner: trial {best['number']} ({best['stage']}), validation {score} nats "
+        f"at {best['kimg']:g} kimg",
+        f"  {params}",
+    ]
+    if best["flags"]:
+        lines.append(f"  BEWARE: {', '.join(best['flags'])}")
+    return lines
+
+
+def _test(summary: Mapping[str, Any]) -> list[str]:
+    test, references = summary["test"], summary["references"]
+    lines = [
+        f"test log-likelihood in nats ({test['num_points']} points, {test['num_samples']} samples,"
+        f" sigma {test['bandwidth']:.4f})",
+        f"  {test['log_likelihood']:9.2f} ± {test['standard_error']:.2f}  the winner, pooled",
+    ]
+    if test["conditional_log_likelihood"] is not None:
+        lines.append(f"  {test['conditional_log_likelihood']:9.2f}         the winner, given class")
+        shuffled = references["label_shuffled"]
+        lines.append(f"  {shuffled:9.2f}         the winner, given class, labels shuffled")
+    lines += [
+        f"  {references[name]:9.2f}         {meaning}"
+        for name, meaning in MEANING.items()
+        if references[name] is not None
+    ]
+    if test["label_accuracy"] is not None:
+        lines.append(f"label accuracy of its samples: {test['label_accuracy']:.3f}")
+    return lines
+
+
+def _places(summary: Mapping[str, Any], output: Path) -> list[str]:
+    return [
+        f"pictures: {output / 'best' / 'samples.png'}   summary: {output / 'summary.json'}",
+        f"runs: {summary['tracking_uri']} (make ui)",
+    ]
