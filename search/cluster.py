@@ -2,11 +2,13 @@
 
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import ray
+from ray._private.utils import read_ray_address
 
 
 class ClusterError(ValueError):
@@ -41,23 +43,46 @@ def ray_running(address: str = "auto") -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    where = _resolve(address)
     try:
-        ray.init(
-            address=None if address == "auto" else address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS") or address
-        raise ClusterError(
-            f"no Ray cluster answers at {where!r} ({error}); start it with `ray start --head`, "
-            "or give `--address local`"
-        ) from None
+        raise ClusterError(_no_answer(where or "auto", str(error))) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _resolve(address: str) -> str | None:
+    """What `ray.init` is given: None is the cluster of the environment or of `ray start`."""
+    named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+    if named:
+        # Ray itself would try a dead address for minutes.
+        if not _answers(named):
+            raise ClusterError(_no_answer(named, "no connection"))
+        return None if address == "auto" else address
+    # Not `ray.init("auto")`: it joins any Ray on this host, also another search's own.
+    started_here = read_ray_address()
+    return None if started_here and _answers(started_here) else "local"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return True  # a word such as "local": Ray knows what to make of it
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _no_answer(address: str, cause: str) -> str:
+    return (
+        f"no Ray cluster answers at {address!r} ({cause}); start one with `ray start --head`, "
+        "or give `--address local`"
+    )
 
 
 def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:

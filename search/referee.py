@@ -11,13 +11,18 @@ from search.stop_request import StopRequest
 from search.trial_run import Progress
 
 OnProgress = Callable[[int, Progress], None]
+HOPELESS_FAILURES = 3
+
+
+class StudyFailedError(RuntimeError):
+    """Trials fail one after another, so that to go on would only use up the study."""
 
 
 class Referee:
     """Keeps the record of running trials and decides which of them stop.
 
-    Knows nothing of Ray. A record that cannot be written stops the study: the error is kept in
-    `fault`, for Tune swallows or wraps what is raised in its hooks.
+    Knows nothing of Ray. A record that cannot be written, or trials that all fail, stop the
+    study: the error is kept in `fault`, for Tune swallows or wraps what is raised in its hooks.
 
     Args:
         history: the study's record; everything is in it before anything acts on it.
@@ -40,6 +45,8 @@ class Referee:
         self._halving = halving
         self._on_progress = on_progress
         self._rulings: dict[int, Ended] = {}
+        self._failures = 0
+        self._measured = False
 
     def started(self, number: int, *, node: str, device: str, pid: int, restored: bool) -> None:
         """An attempt begins, from the latest checkpoint if `restored`."""
@@ -61,6 +68,7 @@ class Referee:
         """Records a measurement; returns whether the trial must stop."""
         infeasible = progress.infeasible or _not_finite(progress)
         if progress.metrics is not None and not infeasible:
+            self._measured = True
             self._write(
                 Measured(
                     number=number,
@@ -90,6 +98,12 @@ class Referee:
         """The last attempt was lost."""
         self.running.discard(number)
         self._write(Ended(number=number, state="FAILED", reason=cause))
+        self._failures += 1
+        if self._failures == HOPELESS_FAILURES and not self._measured:
+            self.fault = self.fault or StudyFailedError(
+                f"the first {HOPELESS_FAILURES} trials failed before any measurement, the last "
+                f"one by {cause}"
+            )
 
     def finished(self, number: int) -> None:
         """The trial is off its machine: it ends as ruled, or stays unfinished to be resumed."""

@@ -12,7 +12,7 @@ StopReason = Literal["interrupted", "time_budget"]
 
 
 class StopRequest:
-    """Whether, why and since when a study should stop; the first reason holds.
+    """Whether and why a study should stop.
 
     Args:
         seconds: The time budget from now on, None for no limit.
@@ -20,25 +20,19 @@ class StopRequest:
 
     def __init__(self, seconds: float | None = None) -> None:
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._asked: tuple[StopReason, float] | None = None
+        self._reason: StopReason | None = None
 
     def ask(self, reason: StopReason) -> None:
-        """Asks for a stop; later reasons change nothing."""
-        if self.reason is None:
-            self._asked = (reason, time.monotonic())
+        """Asks for a stop; a user's interrupt counts for more than the clock."""
+        if self._reason != "interrupted":
+            self._reason = reason
 
     @property
     def reason(self) -> StopReason | None:
         """Why to stop; None while the study may go on."""
-        late = self._deadline is not None and time.monotonic() >= self._deadline
-        if self._asked is None and self._deadline is not None and late:
-            self._asked = ("time_budget", self._deadline)
-        return None if self._asked is None else self._asked[0]
-
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds since the stop was asked for; 0 before."""
-        return 0.0 if self._asked is None else time.monotonic() - self._asked[1]
+        if self._reason is None and self.remaining_seconds == 0:
+            self._reason = "time_budget"
+        return self._reason
 
     @property
     def remaining_seconds(self) -> float | None:
@@ -64,6 +58,6 @@ class StopRequest:
                 signal.signal(kind, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason == "interrupted":
+        if self._reason == "interrupted":
             raise KeyboardInterrupt
-        self._asked = ("interrupted", time.monotonic())
+        self.ask("interrupted")

@@ -13,7 +13,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from search.trial_run import MakeRun, TrialRun
 
 # A result at least this often, so that Ctrl-C, the time budget and the screen react in seconds.
-STEP_SECONDS = 5.0
+STEP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

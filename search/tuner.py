@@ -1,7 +1,9 @@
 """Runs the trials of a study in Ray Tune, which is never asked to restore: the journal is."""
 
+import math
 import pickle
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,9 @@ class _Scheduler(_Unsaved, FIFOScheduler):
 class _Stopper(_Unsaved, Stopper):
     """Ends the experiment once a stop is wanted and no trial is left that could still save."""
 
-    def __init__(self, referee: Referee, stop: StopRequest) -> None:
+    def __init__(self, referee: Referee) -> None:
         self._referee = referee
-        self._stop = stop
+        self._since = math.inf
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -64,7 +66,9 @@ class _Stopper(_Unsaved, Stopper):
     def stop_all(self) -> bool:
         if not self._referee.stopping:
             return False
-        return not self._referee.running or self._stop.waited_seconds > PATIENCE_SECONDS
+        self._since = min(self._since, time.monotonic())
+        waited = time.monotonic() - self._since
+        return not self._referee.running or waited > PATIENCE_SECONDS
 
 
 class _Recorder(_Unsaved, tune.Callback):
@@ -169,7 +173,7 @@ def run_trials(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
                 callbacks=[_Recorder(referee, output)],
-                stop=_Stopper(referee, stop),
+                stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 verbose=0,

@@ -26,7 +26,8 @@ def end(history: History, number: int) -> None:
 
 def work_off(history: History, spec: StudySpec, most: int = 1000) -> list[Proposed]:
     """Proposes and ends trials one after another."""
-    proposer, made = Proposer(spec), []
+    proposer = Proposer(spec)
+    made: list[Proposed] = []
     while len(made) < most and (proposed := proposer.propose(history.ledger)):
         history.append(proposed)
         end(history, proposed.number)

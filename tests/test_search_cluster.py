@@ -1,0 +1,62 @@
+import socket
+import time
+
+import pytest
+
+from search.cluster import (
+    ClusterError,
+    TrialResources,
+    fit_resources,
+    ray_running,
+    room_for_trials,
+)
+
+
+@pytest.fixture
+def dead_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_dead_address_is_refused_at_once(
+    dead_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = time.monotonic()
+    with pytest.raises(ClusterError, match="--address local"), ray_running(dead_address):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", dead_address)
+    with pytest.raises(ClusterError, match=dead_address), ray_running("auto"):
+        pass
+    assert time.monotonic() - begin < 10
+
+
+def test_a_word_that_is_no_address_is_refused() -> None:
+    with pytest.raises(ClusterError, match="nonsense"), ray_running("nonsense"):
+        pass
+
+
+@pytest.fixture
+def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_no_trial_waits_for_a_device_that_is_not_there() -> None:
+    given, notice = fit_resources(TrialResources(cpus=1, gpus=0.0625))
+    assert given == TrialResources(cpus=1, gpus=0)
+    assert notice == "no GPU here: `gpus_per_trial` is 0 instead of 0.0625"
+    assert fit_resources(TrialResources()) == (TrialResources(), None)
+    with pytest.raises(ClusterError, match=r"`resources.cpus_per_trial <= 2`.*cpus_per_trial=4"):
+        fit_resources(TrialResources(cpus=4))
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_room_is_counted_by_the_scarcest() -> None:
+    assert room_for_trials(TrialResources()) == 2
+    assert room_for_trials(TrialResources(cpus=0.1)) == 20
+    assert room_for_trials(TrialResources(cpus=4)) == 1
+
+
+def test_a_trial_has_at_least_one_thread() -> None:
+    assert [TrialResources(cpus=cpus).threads for cpus in (0.1, 1, 3.5)] == [1, 1, 3]
