@@ -10,6 +10,11 @@ from typing import NamedTuple
 import ray
 from ray._private.utils import read_ray_address
 
+_NO_TOKEN = (
+    "the Ray cluster at {!r} asks for a token: set RAY_AUTH_MODE=token, with the cluster's token "
+    "in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+)
+
 
 class ClusterError(ValueError):
     """No Ray that trials could run on."""
@@ -47,6 +52,8 @@ def ray_running(address: str = "auto") -> Iterator[None]:
     try:
         ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
+        if "InvalidAuthToken" in str(error.__cause__):
+            raise ClusterError(_NO_TOKEN.format(where or os.environ.get("RAY_ADDRESS"))) from None
         raise ClusterError(_no_answer(where or "auto", str(error))) from None
     try:
         yield
