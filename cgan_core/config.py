@@ -64,6 +64,7 @@ class GANConfig:
     momentum_epochs: float = _ranged("epochs of rising", 0.0, low_open=True, default=250.0)
     adam_beta1: float = _ranged("fraction", 0.0, 1.0, high_open=True, default=0.5)
     adam_beta2: float = _ranged("fraction", 0.0, 1.0, high_open=True, default=0.999)
+    adam_epsilon: float = _ranged("added to the root of v", 0.0, low_open=True, default=1e-8)
 
     # The game
     generator_loss: Literal["non_saturating", "minimax"] = "non_saturating"

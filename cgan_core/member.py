@@ -54,20 +54,19 @@ class Member:
 
     def _initialize(self) -> None:
         """Draws weights from U(-a, a), zeroes biases; G starts at the mean training image."""
-        ranges = {
-            "generator": (self.generator, self.config.g_init_range),
-            "discriminator": (self.discriminator, self.config.d_init_range),
-        }
         with torch.no_grad():
-            for player, (network, limit) in ranges.items():
-                for name, parameter in network.named_parameters():
-                    if name.endswith("bias"):
-                        parameter.zero_()
-                        continue
-                    rng = stream(self.seed, f"init {player}.{name}")
-                    drawn = rng.uniform(-limit, limit, tuple(parameter.shape))
-                    parameter.copy_(torch.from_numpy(drawn))
+            self._draw_weights("generator", self.generator, self.config.g_init_range)
+            self._draw_weights("discriminator", self.discriminator, self.config.d_init_range)
             self.generator.image.bias.copy_(torch.logit(self.examples.pixel_means, eps=1e-4))
+
+    def _draw_weights(self, player: str, network: nn.Module, limit: float) -> None:
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+                continue
+            rng = stream(self.seed, f"init {player}.{name}")
+            drawn = rng.uniform(-limit, limit, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(drawn))
 
     @property
     def epoch(self) -> float:

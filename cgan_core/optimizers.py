@@ -32,7 +32,9 @@ class PlayerOptimizer:
         self._optimizer: torch.optim.Optimizer
         if config.optimizer == "adam":
             betas = (config.adam_beta1, config.adam_beta2)
-            self._optimizer = torch.optim.Adam(self.parameters, betas=betas, fused=True)
+            self._optimizer = torch.optim.Adam(
+                self.parameters, betas=betas, eps=config.adam_epsilon, fused=True
+            )
         else:
             self._optimizer = torch.optim.SGD(
                 self.parameters, momentum=SMALLEST_MOMENTUM, fused=True
