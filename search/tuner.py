@@ -231,11 +231,12 @@ def _place(trial: Trial) -> Place:
 
 def _cause(trial: Trial) -> str:
     """One line on why an attempt was lost; Tune's hooks are not given the error itself."""
-    if trial.pickled_error_file is not None and Path(trial.pickled_error_file).exists():
+    try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        if isinstance(error, RayTaskError):
-            return f"{type(error.cause).__name__}: {error.cause}"
-        if getattr(error, "actor_init_failed", False):
-            return f"its process could not start: {str(error).strip().splitlines()[-1]}"
-        return f"its process died ({type(error).__name__})"
-    return "unknown"
+    except Exception as unreadable:  # none was written, or its class cannot be found here
+        return f"unknown ({type(unreadable).__name__})"
+    if isinstance(error, RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}"
+    if getattr(error, "actor_init_failed", False):
+        return f"its process could not start: {str(error).strip().splitlines()[-1]}"
+    return f"its process died ({type(error).__name__})"
