@@ -8,8 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-Masks = Mapping[str, Float[Tensor, "rows units"]]
-"""Inverted-dropout masks by the place that they multiply; an absent place is left alone."""
+Masks = Mapping[str, Float[Tensor, "rows _"]]
+"""Inverted-dropout masks by the place that they multiply, each as wide as its place.
+
+An absent place is left alone.
+"""
 
 Conditions = Int[Tensor, " rows"] | Float[Tensor, "rows width"]
 """Labels 0 … classes-1, or condition vectors."""
@@ -46,14 +49,13 @@ class ConditionLayer(nn.Module):
         return functional.embedding(condition, self.weight) + self.bias
 
 
-def maxout(
-    affine: Float[Tensor, "rows pieces_units"], pieces: int
-) -> Float[Tensor, "rows units"]:
+def maxout(affine: Float[Tensor, "rows pieces_units"], pieces: int) -> Float[Tensor, "rows units"]:
     """Returns max_k of the pieces of each unit (Goodfellow et al. 2013, "Maxout networks").
 
     The pieces of one unit lie `units` apart, so that the maximum runs over whole vectors.
     """
-    return affine.unflatten(1, (pieces, -1)).amax(1)
+    by_piece: Tensor = affine.unflatten(1, (pieces, -1))
+    return by_piece.amax(1)
 
 
 def drop(
@@ -65,9 +67,7 @@ def drop(
     return hidden * masks[place]
 
 
-def join(
-    halves: list[Float[Tensor, "rows _"]], *, product: bool
-) -> Float[Tensor, "rows joint"]:
+def join(halves: list[Float[Tensor, "rows _"]], *, product: bool) -> Float[Tensor, "rows joint"]:
     """Joins the image's (or noise's) half with the condition's."""
     if len(halves) == 1:
         return halves[0]

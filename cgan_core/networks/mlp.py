@@ -91,7 +91,8 @@ class Discriminator(nn.Module):
             halves.append(drop(hidden, masks, "condition"))
         joint = self.joint(join(halves, product=self._product))
         hidden = drop(maxout(joint, config.d_joint_pieces), masks, "joint")
-        return self.logit(hidden).squeeze(1)
+        logits: Tensor = self.logit(hidden)
+        return logits.squeeze(1)
 
 
 def _rate(override: float | None, common: float) -> float:
@@ -121,4 +122,3 @@ def discriminator_dropout(config: GANConfig, pixels: int) -> dict[str, tuple[int
         "joint": (config.d_joint_units, _rate(config.d_joint_dropout, common)),
     }
     return {place: (width, rate) for place, (width, rate) in places.items() if rate > 0}
-
