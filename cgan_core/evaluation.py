@@ -149,13 +149,15 @@ class Evaluator:
         conditions = self.balanced_conditions()
         blocks = range(0, len(z), GENERATE_ROWS)
         with torch.inference_mode():
-            images = torch.cat([
-                generate(
-                    z[i : i + GENERATE_ROWS],
-                    None if conditions is None else conditions[i : i + GENERATE_ROWS],
-                )
-                for i in blocks
-            ])
+            images = torch.cat(
+                [
+                    generate(
+                        z[i : i + GENERATE_ROWS],
+                        None if conditions is None else conditions[i : i + GENERATE_ROWS],
+                    )
+                    for i in blocks
+                ]
+            )
         return checked(Samples(images, conditions))
 
     def balanced_conditions(self) -> Tensor | None:

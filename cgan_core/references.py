@@ -63,9 +63,9 @@ def real_images(evaluator: Evaluator) -> Samples:
     if evaluator.protocol.num_classes is not None and train.conditions is not None:
         each = count // evaluator.protocol.num_classes
         labels = train.conditions[order]
-        order = torch.cat([
-            order[labels == label][:each] for label in range(evaluator.protocol.num_classes)
-        ])
+        order = torch.cat(
+            [order[labels == label][:each] for label in range(evaluator.protocol.num_classes)]
+        )
     images, conditions = train.batch(order[:count])
     return Samples(images, conditions)
 
@@ -103,14 +103,15 @@ def _lloyd(
     images: Float[Tensor, "n pixels"], centers: Float[Tensor, "k pixels"]
 ) -> Float[Tensor, "k pixels"]:
     squares = (centers**2).sum(1)
-    assigned = torch.cat([
-        torch.addmm(squares, rows, centers.T, alpha=-2).argmin(1)
-        for rows in images.split(BLOCK_ROWS)
-    ])
+    assigned = torch.cat(
+        [
+            torch.addmm(squares, rows, centers.T, alpha=-2).argmin(1)
+            for rows in images.split(BLOCK_ROWS)
+        ]
+    )
     sizes = torch.bincount(assigned, minlength=len(centers)).clamp_(min=1)
     sums = torch.zeros_like(centers).index_add_(0, assigned, images)
     moved = sums / sizes.unsqueeze(1)
     empty = torch.bincount(assigned, minlength=len(centers)) == 0
     moved[empty] = centers[empty]  # a centre that lost all its images stays
     return moved
-
