@@ -19,7 +19,7 @@ from search.tracking_place import TrackingPlace
 KEY_TAG = "trial_key"
 _PARENT_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's own limit
-_DIGEST_LENGTH = 36  # the width of MLflow's column
+_DIGEST_LENGTH = 16  # it is shown whole; the tag `dataset_digest` has all of it
 
 _Value = TypeVar("_Value")
 

@@ -47,13 +47,15 @@ class Tracker:
         self._place = find_place(uri)
         self._on_problem = on_problem
         self._sample_seconds = sample_seconds
+        self._next_reading = 0.0
+        self._load: SystemMetrics | None = None
         self._changed = threading.Condition()
         self._give_up = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         # All below is guarded by `_changed`.
         self._ledger: Ledger | None = None
         self._waiting: dict[int, TrialState] = {}
-        self._study_waits = False
+        self._study_changes = self._study_changes_delivered = 0
         self._delivering = False
         self._hurry = False
         self._closing = False
@@ -84,7 +86,7 @@ class Tracker:
         self._runs = MlflowRuns(self._place, experiment)
         with self._changed:
             self._ledger = ledger
-            self._study_waits = True
+            self._study_changes += 1
             for number in ledger.trials:
                 self._await_delivery(number)
         self._thread.start()
@@ -104,7 +106,7 @@ class Tracker:
         """Shows the content of `summary.json` and the winner's folder, when both are written."""
         with self._changed:
             self._outcome = Outcome(summary=summary, best_dir=best_dir)
-            self._study_waits = True
+            self._study_changes += 1
             if summary.get("best") is not None:
                 self._await_delivery(summary["best"]["number"])
             self._changed.notify_all()
@@ -132,9 +134,8 @@ class Tracker:
         self._thread.join(timeout)
         self._give_up.set()
         with self._changed:
-            left = [f"trial {number}" for number in sorted(self._waiting)]
-            if self._study_waits or (self._delivering and not left):
-                left.insert(0, "the study")
+            left = ["the study"] if self._study_waits() else []
+            left += [f"trial {number}" for number in sorted(self._waiting)]
         if left:
             self._say(
                 f"MLflow at {self.uri} did not take {len(left)} runs to the end "
@@ -152,12 +153,15 @@ class Tracker:
     def _close_runs(self, event: SessionClosed) -> None:
         assert self._ledger is not None
         self._closed = event
-        self._study_waits = True
+        self._study_changes += 1
         for trial in self._ledger.unfinished():
             self._await_delivery(trial.number)
 
+    def _study_waits(self) -> bool:
+        return self._study_changes_delivered != self._study_changes
+
     def _is_idle(self) -> bool:
-        return not (self._waiting or self._study_waits or self._delivering)
+        return not (self._waiting or self._study_waits() or self._delivering)
 
     def _work(self) -> None:
         back_off = GATHER_SECONDS
@@ -187,57 +191,51 @@ class Tracker:
     def _deliver(self) -> None:
         with self._changed:
             self._delivering = True
+            numbers = list(self._waiting)
         try:
             self._runs.open()
-            parent = self._study_run_id or self._begin_study()
+            if self._study_run_id is None:
+                self._study_run_id = self._runs.mirror(self._painter.draw_study(None, None))
             try:
-                for number in list(self._waiting):
-                    self._deliver_trial(number, parent)
+                for number in numbers:
+                    self._deliver_trial(number, self._study_run_id)
             finally:
                 self._deliver_study()
-            self._read_load(parent)
+            self._read_load(self._study_run_id)
         finally:
             with self._changed:
                 self._delivering = False
                 self._changed.notify_all()
 
-    def _begin_study(self) -> str:
-        self._study_run_id = self._runs.mirror(self._painter.draw_study(None, None))
-        self._load = SystemMetrics()
-        self._next_reading = time.monotonic() + self._sample_seconds
-        return self._study_run_id
-
     def _deliver_trial(self, number: int, parent: str) -> None:
         with self._changed:
-            trial = self._waiting.pop(number)
-            closed, outcome = self._closed, self._outcome
+            trial, closed, outcome = self._waiting[number], self._closed, self._outcome
         try:
             run_id = self._runs.mirror(self._painter.draw_trial(trial, parent, closed, outcome))
         except BaseException:
             with self._changed:  # last in line, so that one bad trial does not hold up others
-                self._waiting.setdefault(number, trial)
+                self._waiting[number] = self._waiting.pop(number)
             raise
         with self._changed:
             self._run_ids[number] = run_id
+            if self._waiting[number] is trial:
+                del self._waiting[number]
 
     def _deliver_study(self) -> None:
         with self._changed:
-            if not self._study_waits:
-                return
-            self._study_waits = False
-            closed, outcome = self._closed, self._outcome
-        try:
+            changes, closed, outcome = self._study_changes, self._closed, self._outcome
+        if changes != self._study_changes_delivered:
             self._runs.mirror(self._painter.draw_study(closed, outcome))
-        except BaseException:
-            with self._changed:
-                self._study_waits = True
-            raise
+            self._study_changes_delivered = changes
 
     def _read_load(self, parent: str) -> None:
         now = time.monotonic()
         if now < self._next_reading or self._closed is not None:
             return
         self._next_reading = now + self._sample_seconds
+        if self._load is None:
+            self._load = SystemMetrics()  # the first reading tells nothing yet
+            return
         seconds = time.time() - self._painter.study.at.timestamp()
         point = Point(
             step=int(seconds), milliseconds=int(time.time() * 1000), values=self._load.read()
