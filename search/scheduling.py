@@ -84,9 +84,8 @@ def decide(
     Massively Parallel Hyperparameter Tuning"): a trial's value at a rung is its best up to
     there, the cut is the (1 - 1/factor) quantile of all values at that rung, its own included.
     Asynchronous arrivals judge the first ones against nobody; here every passed rung is judged
-    again at each measurement, so that an early arrival cannot keep a free pass. A trial that
-    leads its highest rung against a rival goes on whatever lower rungs say: it was compared
-    there after more training.
+    again at each measurement, so that an early arrival cannot keep a free pass. The best trial
+    of all goes on whatever its rungs say: it has risen since.
 
     Args:
         number: The trial to judge.
@@ -95,14 +94,14 @@ def decide(
         reduction_factor: One in so many goes on at each rung.
     """
     mine = courses[number]
-    passed = [index for index, rung in enumerate(rungs) if mine.kimg >= rung]
-    for index in reversed(passed):
+    if all(_best(mine) >= _best(one) for one in courses.values() if one.feasible):
+        return None
+    for index, rung in reversed(list(enumerate(rungs))):
+        if mine.kimg < rung:
+            continue
         values = rung_values(courses.values(), rungs, index)
-        value = _value_at(mine, rungs[index])
-        if value < _quantile(values, 1.0 - 1.0 / reduction_factor):
-            return rungs[index]
-        if index == passed[-1] and len(values) > 1 and value == values[-1]:
-            return None
+        if _value_at(mine, rung) < _quantile(values, 1.0 - 1.0 / reduction_factor):
+            return rung
     return None
 
 
@@ -119,6 +118,10 @@ class Halving:
         """The rung at which trial `number` falls below the cut, None where it goes on."""
         courses = {n: course(t, self.metric, self.direction) for n, t in trials.items()}
         return decide(number, courses, self.rungs, self.reduction_factor)
+
+
+def _best(one: Course) -> float:
+    return _value_at(one, math.inf)
 
 
 def _value_at(one: Course, rung: float) -> float:

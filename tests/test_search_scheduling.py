@@ -100,6 +100,21 @@ def test_who_leads_a_higher_rung_is_not_stopped_by_a_lower_one() -> None:
     assert decide(1, courses, (150.0, 450.0), 3) == 450.0
 
 
+def test_the_best_of_all_goes_on_though_its_rung_was_poor() -> None:
+    # Seen: the leader of a study was stopped after 10 of 12 kimg for what it had at 4 kimg.
+    risen = Course(points=((150.0, -50.0), (400.0, 5.0)))
+    sprinters = {n: Course(points=((150.0, -10.0 + n),)) for n in (1, 2, 3)}
+    assert decide(0, {0: risen, **sprinters}, (150.0, 450.0), 3) is None
+    overtaken = {**sprinters, 4: Course(points=((150.0, 0.0), (200.0, 6.0)))}
+    assert decide(0, {0: risen, **overtaken}, (150.0, 450.0), 3) == 150.0
+
+
+def test_the_best_is_judged_like_all_where_it_arrives() -> None:
+    arriving = Course(points=((150.0, -50.0),))
+    ahead = {n: Course(points=((150.0, -40.0 + n),)) for n in (1, 2, 3)}
+    assert decide(0, {0: arriving, **ahead}, (150.0,), 3) == 150.0
+
+
 def test_the_infeasible_count_at_the_rungs_they_would_have_met() -> None:
     broken = {n: Course(points=((50.0, 99.0),), feasible=False) for n in (1, 2, 3)}
     assert decide(0, {0: flat(-5.0), **broken}, (150.0,), 3) is None
