@@ -49,8 +49,8 @@ class PlayerOptimizer:
         group["lr"] = rate * self._rate_ratio
         if self._config.optimizer == "sgd":
             before = learning_rate(self._config, t - 1) if first_of_t and t > 0 else rate
-            effective = momentum(self._config, epoch) * before / rate
-            group["momentum"] = max(effective, SMALLEST_MOMENTUM)
+            ratio = before / rate if rate > 0 else 1.0  # a rate of 0 moves nothing, whatever b is
+            group["momentum"] = max(momentum(self._config, epoch) * ratio, SMALLEST_MOMENTUM)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
