@@ -21,6 +21,15 @@ _PARENT_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's own limit
 _DIGEST_LENGTH = 16  # it is shown whole; the tag `dataset_digest` has all of it
 
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` owns standard output
+    # By default an absent server holds a call for minutes; the tracker tries again by itself.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
 _Value = TypeVar("_Value")
 
 
@@ -167,11 +176,8 @@ class MlflowRuns:
 
 
 def _prepare_import() -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # By default an absent server holds a call for minutes; the tracker tries again by itself.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager

@@ -1,6 +1,9 @@
+import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.request import url2pathname, urlopen
 
 import pytest
 
@@ -592,6 +595,51 @@ def test_a_server_that_is_away_is_told_and_nothing_more(
     assert "secret" not in study.problems[0] + tracker.uri
     assert list(tmp_path.iterdir()) == []
     tracker._thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    where = ["--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    process = subprocess.Popen(
+        [*command, *where, "--artifacts-destination", str(tmp_path / "served")],
+        cwd=tmp_path,
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            with contextlib.suppress(OSError), urlopen(f"{uri}/health"):
+                break
+            time.sleep(0.2)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its own workers too
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_gets_the_same_and_nothing_is_printed(
+    server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study = FakeStudy(uri=server, output=tmp_path / "out")
+    best = write_artifacts(study.output)
+    tracker = study.open()
+    study.run(90.0, 101.25)
+    tracker.log_outcome(SUMMARY, best)
+    assert study.close() == []
+    winner = held(server)["f00d/0/0"]
+    assert winner["metrics"][METRIC] == [(50, 90.0), (100, 101.25)]
+    assert winner["metrics"]["test_log_likelihood"] == [(0, SUMMARY["test"]["log_likelihood"])]
+    assert winner["status"] == "FINISHED"
+    assert {f.name for f in (tmp_path / "served").rglob("*.png")} == {"50.png", "100.0.png"}
+    assert (*capfd.readouterr(), study.problems) == ("", "", [])
 
 
 def test_the_load_of_the_machine_is_on_the_parent_run(study: FakeStudy) -> None:
