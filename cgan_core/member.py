@@ -213,6 +213,7 @@ class Member:
         self._d_optimizer.load_state_dict(part("d_optimizer"))
         self.t = int(state["progress.t"])
         self._loss_sums = state["progress.loss_sums"].clone()
+        self.infeasible = None
         self.check()
 
 

@@ -1,12 +1,13 @@
 """Training of a population: members advance between measurements, each by its own stream."""
 
 import json
-import os
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -128,28 +129,33 @@ class Trainer:
             member.load_state_dict(own)
 
     def save(self, folder: Path) -> None:
-        """Writes a checkpoint: tensors as safetensors, the rest as JSON."""
+        """Writes a checkpoint: tensors as safetensors, the rest as JSON, each whole or not."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.state_dict(), folder / STATE_FILE)
-        partial = folder / f"{PROGRESS_FILE}.partial"
-        partial.write_text(json.dumps(self._identity() | {"seconds": self.elapsed_seconds}))
-        os.replace(partial, folder / PROGRESS_FILE)  # its presence says that both are whole
+        progress = self._identity() | {"seconds": self.elapsed_seconds}
+        partial = folder / "partial"
+        save_file(self.state_dict(), partial)
+        partial.replace(folder / STATE_FILE)
+        partial.write_text(json.dumps(progress))
+        partial.replace(folder / PROGRESS_FILE)
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint, bit for bit on the same hardware.
 
         Raises:
-            CheckpointError: if it is missing, broken, or of other configurations or seeds.
+            CheckpointError: if it is missing, broken, or of other configurations, seeds or data.
         """
         try:
             progress = json.loads((folder / PROGRESS_FILE).read_text())
+            seconds = float(progress.pop("seconds"))
             state = load_file(folder / STATE_FILE)
-        except Exception as error:
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{folder}: not a whole checkpoint ({error})") from error
-        seconds = progress.pop("seconds")
         if progress != self._identity():
             raise CheckpointError(f"{folder}: of other configurations or seeds than this trainer")
-        self.load_state_dict(state)
+        try:
+            self.load_state_dict(state)
+        except (LookupError, RuntimeError) as error:
+            raise CheckpointError(f"{folder}: does not fit the data ({error})") from error
         self.elapsed_seconds = seconds
 
     def _identity(self) -> dict[str, object]:
@@ -163,13 +169,19 @@ def next_point(member: Member, measure_kimg: float, total_kimg: float) -> tuple[
     """Returns the next point of measurement in kimg and the updates that lead there.
 
     Points are the multiples of `measure_kimg` and the end of the budget; each is reached at the
-    nearest whole update.
+    nearest whole update, and of points that share an update the last counts.
     """
     per_step = member.config.d_steps * member.config.batch_size / 1000
+
+    def reached(count: int) -> tuple[float, int]:
+        point = count * measure_kimg
+        if point > total_kimg or math.isclose(point, total_kimg):
+            point = total_kimg  # a multiple may miss it by rounding
+        return point, round(point / per_step)
+
     count = int(member.kimg / measure_kimg)
-    while True:
-        point = min(count * measure_kimg, total_kimg)
-        steps = round(point / per_step) - member.t
-        if steps > 0 or point >= total_kimg:
-            return point, max(steps, 0)
+    point, update = reached(count)
+    while point < total_kimg and (update <= member.t or reached(count + 1)[1] == update):
         count += 1
+        point, update = reached(count)
+    return point, max(update - member.t, 0)
