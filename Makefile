@@ -37,7 +37,7 @@ check: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports --no-cache
 
 ui: $(VENV)/.installed
-	@echo "MLflow at http://127.0.0.1:5000 (Ctrl-C ends it)" >&2
+	@echo "MLflow: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (Ctrl-C ends it)" >&2
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 bench: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
 """Pictures from a trained model, as a function and as a command.
 
-    python -m cgan_core.generate MODEL_DIR --condition 7 --count 16 --out grid.png
+`python -m cgan_core.generate MODEL_DIR --condition 7 --count 16 --out grid.png`
 """
 
 import argparse
@@ -21,7 +21,9 @@ from cgan_core.streams import draw_noise, stream
 GRID_COLUMNS = 10
 
 
-def generate(model: Model | Path | str, conditions: Tensor, seed: int = 0) -> UInt8[np.ndarray, "n ..."]:
+def generate(
+    model: Model | Path | str, conditions: Tensor, seed: int = 0
+) -> UInt8[np.ndarray, "n ..."]:
     """Generates one image a condition.
 
     Args:
@@ -36,29 +38,31 @@ def generate(model: Model | Path | str, conditions: Tensor, seed: int = 0) -> UI
         ModelError: if the folder holds no model or a condition does not fit it.
     """
     model = model if isinstance(model, Model) else Model.load(Path(model))
-    _check_conditions(model, conditions)
+    conditions = _checked_conditions(model, conditions)
     rng = stream(seed, "generate")
     noise = draw_noise(rng, model.config.noise, len(conditions), model.config.noise_dim)
     return to_bytes(model.images(noise, conditions), model.image_shape)
 
 
-def _check_conditions(model: Model, conditions: Tensor) -> None:
+def _checked_conditions(model: Model, conditions: Tensor) -> Tensor:
     kind = model.condition
     if kind is None:
-        return
-    if kind.labels:
-        if conditions.dtype.is_floating_point or conditions.ndim != 1:
-            raise ModelError("conditions must be integer labels of shape (n,)")
-        if len(conditions) and not (0 <= conditions.min() and conditions.max() < kind.width):
+        return conditions
+    if not kind.labels:
+        if conditions.ndim != 2 or conditions.shape[1] != kind.width:
             raise ModelError(
-                f"`0 <= condition < {kind.width}` must hold, but got "
-                f"{int(conditions.min())} … {int(conditions.max())}"
+                f"conditions must be vectors of length {kind.width}, but got shape "
+                f"{tuple(conditions.shape)}"
             )
-    elif conditions.ndim != 2 or conditions.shape[1] != kind.width:
+        return conditions.float()
+    if conditions.dtype.is_floating_point or conditions.ndim != 1:
+        raise ModelError("conditions must be integer labels of shape (n,)")
+    if len(conditions) and not (conditions.min() >= 0 and conditions.max() < kind.width):
         raise ModelError(
-            f"conditions must be vectors of length {kind.width}, but got shape "
-            f"{tuple(conditions.shape)}"
+            f"`0 <= condition < {kind.width}` must hold, but got "
+            f"{int(conditions.min())} … {int(conditions.max())}"
         )
+    return conditions.long()
 
 
 def to_bytes(images: Tensor, image_shape: tuple[int, ...]) -> UInt8[np.ndarray, "n ..."]:
@@ -68,21 +72,35 @@ def to_bytes(images: Tensor, image_shape: tuple[int, ...]) -> UInt8[np.ndarray, 
 
 
 def class_grid(
-    generator: Generator, config: GANConfig, condition: ConditionKind | None
+    generator: Generator,
+    config: GANConfig,
+    condition: ConditionKind | None,
+    vectors: Float[Tensor, "rows width"] | None = None,
 ) -> Float[Tensor, "images pixels"]:
-    """Generates a row of ten images a class, as in Mirza & Osindero (2014), Figure 2.
+    """Generates a row of ten images a condition, as in Mirza & Osindero (2014), Figure 2.
 
-    The noise is the same in every row, so that a column shows one z under every label. Without
-    labels it is one square of images under conditions drawn from nowhere: see `Examples`.
+    The noise is the same in every row, so that a column shows one z under every condition.
+    Without conditions it is a square of ten by ten.
+
+    Args:
+        generator: the network.
+        config: the hyperparameters it was made with.
+        condition: kind and width of its condition, or None.
+        vectors: where conditions are vectors, one for each row; standard normal where not given.
     """
-    rows = condition.width if condition is not None and condition.labels else GRID_COLUMNS
     rng = stream(0, "grid")
-    if condition is not None and condition.labels:
-        z = draw_noise(rng, config.noise, GRID_COLUMNS, config.noise_dim).repeat(rows, 1)
-        y: Tensor | None = torch.arange(rows).repeat_interleave(GRID_COLUMNS)
+    if condition is None:
+        z = draw_noise(rng, config.noise, GRID_COLUMNS**2, config.noise_dim)
+        y: Tensor | None = None
     else:
-        z = draw_noise(rng, config.noise, rows * GRID_COLUMNS, config.noise_dim)
-        y = None
+        z = draw_noise(rng, config.noise, GRID_COLUMNS, config.noise_dim)
+        if condition.labels:
+            rows = torch.arange(condition.width)
+        elif vectors is not None:
+            rows = vectors
+        else:
+            rows = draw_noise(rng, "gaussian", GRID_COLUMNS, condition.width)
+        z, y = z.repeat(len(rows), 1), rows.repeat_interleave(GRID_COLUMNS, 0)
     with torch.inference_mode():
         images: Tensor = generator(z, y)
     return images
@@ -137,18 +155,25 @@ def _write(options: argparse.Namespace) -> None:
     if options.out.suffix not in (".png", ".npz"):
         raise ModelError(f"--out: must end in .png or .npz, but got {options.out}")
     model = Model.load(options.model_dir)
-    if model.condition is not None and not model.condition.labels:
-        raise ModelError("--condition: this model takes condition vectors; use generate()")
-    classes = model.condition.width if model.condition else 1
-    labels = torch.arange(options.count) % classes
-    if options.condition is not None:
-        labels = torch.full((options.count,), options.condition)
+    labels = _labels(model, options.condition, options.count)
     images = generate(model, labels, options.seed)
     if options.out.suffix == ".npz":
         options.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(options.out, images=images)
     else:
         save_grid(images, options.out)
+
+
+def _labels(model: Model, condition: int | None, count: int) -> Tensor:
+    """Returns one label many times, or every label in turn."""
+    kind = model.condition
+    if kind is not None and not kind.labels:
+        raise ModelError("--condition: this model takes condition vectors; use generate()")
+    if condition is not None:
+        if kind is None:
+            raise ModelError(f"--condition: this model takes none, but got {condition}")
+        return torch.full((count,), condition)
+    return torch.arange(count) % (kind.width if kind else 1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A trained generator on disk: `model.safetensors` and `config.json`, read without pickle."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -68,7 +67,7 @@ class Model:
         }
         partial = folder / f"{CONFIG_FILE}.partial"
         partial.write_text(json.dumps(description, indent=2) + "\n")
-        os.replace(partial, folder / CONFIG_FILE)
+        partial.replace(folder / CONFIG_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

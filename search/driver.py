@@ -11,8 +11,8 @@ from search.cluster import TrialResources, fit_resources, ray_running, room_for_
 from search.estimate import Estimate, describe
 from search.events import Event, SessionClosed, SessionOpened
 from search.history import History
-from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, Lines, trial_flags
-from search.prepared import PreparedStudy
+from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.prepared import PreparedStudy, check_same_spec, read_study
 from search.record import write_record
 from search.screen import Screen
 from search.stop_request import StopRequest
@@ -21,7 +21,7 @@ from search.tracking import Tracker
 from search.tuner import run_trials
 
 RECORD_SECONDS = 30.0
-DELIVERY_SECONDS = 120.0  # patience with a slow tracking server at the end
+DELIVERY_SECONDS = 30.0  # patience with a tracking server at the end; --resume delivers the rest
 
 
 class StudyInterrupted(KeyboardInterrupt):
@@ -70,14 +70,14 @@ def run_study(
     extension = SessionOpened(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
     )
-    with History.resume(folder) if resume else History.create(folder) as history:
-        if resume and not (extra_trials or extra_seconds) and (end := finished_summary(folder)):
-            return end
-        prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
-        with ray_running(address):
-            place = Place.found(spec, screen, max_concurrent)
-            session = _Session(prepared, history, tracker, screen, place)
-            return session.run(extension)
+    if resume and not (extra_trials or extra_seconds) and (end := finished_summary(spec, folder)):
+        return end
+    prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
+    opened = History.resume(folder) if resume else History.create(folder)
+    with opened as history, ray_running(address):
+        place = Place.found(spec, screen, max_concurrent)
+        session = _Session(prepared, history, tracker, screen, place)
+        return session.run(extension)
 
 
 def default_output(spec: StudySpec) -> Path:
@@ -100,11 +100,16 @@ def dry_run(spec: StudySpec, output: Path, max_concurrent: int | None = None) ->
     return "\n".join([*notes, resolved, *describe(spec, cost)])
 
 
-def finished_summary(folder: Path) -> dict[str, Any] | None:
-    """Returns the summary of a study that has ended, or None."""
+def finished_summary(spec: StudySpec, folder: Path) -> dict[str, Any] | None:
+    """Returns the summary of a study that has ended, or None.
+
+    Raises:
+        StudyError: if it is another study than `spec`.
+    """
     path = folder / SUMMARY_NAME
     if not path.exists():
         return None
+    check_same_spec(spec, read_study(folder)["spec"], folder)
     summary: dict[str, Any] = json.loads(path.read_text())
     return summary
 
@@ -160,8 +165,7 @@ class _Session:
             raise
         finally:
             self._write_record()
-            for left in self._tracker.close(DELIVERY_SECONDS):
-                self._screen.say(f"NOTE: MLflow has not taken {left}; --resume delivers it")
+            self._tracker.close(DELIVERY_SECONDS)
 
     def _open(self, extension: SessionOpened, cost: Estimate) -> None:
         history = self._history

@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 PACKAGES = ("cgan-search", "torch", "numpy", "ray", "optuna", "mlflow")
 
@@ -29,7 +30,7 @@ def hardware() -> dict[str, str | int]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             names = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
             return next(names, platform.processor())
     except OSError:

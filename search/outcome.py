@@ -143,6 +143,7 @@ class Closing:
         scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
         assert scored is not None
         at_best = next(m for m in winner.measurements if m.kimg == scored.kimg)
+        flags = trial_flags(self._spec, self._ledger, self._lines).get(winner.number, ())
         return {
             "number": winner.number,
             "stage": winner.stage,
@@ -152,7 +153,7 @@ class Closing:
             "kimg": scored.kimg,
             "metrics": at_best.metrics,
             "run_id": run_ids.get(winner.number),
-            "flags": list(trial_flags(self._spec, self._ledger, self._lines).get(winner.number, ())),
+            "flags": list(flags),
         }
 
 

@@ -61,8 +61,9 @@ class PreparedStudy:
         splits = wanted.load()
         if resume and splits.digest != recorded["dataset_digest"]:
             raise StudyError(
-                f"{output}: this study began on data with digest {recorded['dataset_digest'][:12]}, "
-                f"but {splits.source} now gives {splits.digest[:12]}; bring the first ones back"
+                f"{output}: this study began on data with digest "
+                f"{recorded['dataset_digest'][:12]}, but {splits.source} now gives "
+                f"{splits.digest[:12]}; bring the first ones back"
             )
         for notice in (splits.notice, *spec.notices):
             if notice:
@@ -157,7 +158,9 @@ def read_study(output: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise StudyError(f"{path}: no study to resume is here; start it without --resume") from None
+        raise StudyError(
+            f"{path}: must exist to be resumed, but does not; start it without --resume"
+        ) from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error})") from None
     return content

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from search.study import SpecError, StudySpec, load_spec, parse_duration
+from search.journal import JournalError, JournalExists
+from search.referee import StudyFailedError
+from search.study import SpecError, load_spec, parse_duration
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--size", metavar="NAME", help="an overlay of the space, such as quick")
     p.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<study>[-<size>]")
     p.add_argument("--resume", action="store_true", help="go on with the study in the folder")
-    p.add_argument("--dry-run", action="store_true", help="print the study and its cost, then stop")
+    p.add_argument("--dry-run", action="store_true", help="print study and cost, then stop")
     p.add_argument("--trials", metavar="N", help="trials in all; with --resume, +N more")
     p.add_argument("--time-budget", metavar="15m", help="time in all; with --resume, +1h more")
     p.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time")
@@ -56,12 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     try:
         return _run(options, words)
+    except JournalExists as error:
+        sys.stderr.write(f"{error}; go on with it:\n  {resume_command(words)}\n")
+        return USER_ERROR
     except _user_errors() as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; all is saved. Go on with:\n  {resume_command(words)}\n")
         return INTERRUPTED
+    except StudyFailedError as error:
+        sys.stderr.write(f"{error}\n")
+        return FAULT
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
@@ -70,7 +78,6 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from cgan_core.data import DataError
     from search.cluster import ClusterError
     from search.history import HistoryError
-    from search.journal import JournalError
     from search.parquet import RecordError
     from search.prepared import StudyError
     from search.tracking_place import TrackingError

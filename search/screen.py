@@ -109,4 +109,3 @@ class Screen:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
