@@ -120,8 +120,8 @@ def save_grid(images: UInt8[np.ndarray, "n ..."], path: Path, columns: int = GRI
         row, column = divmod(position, columns)
         top, left = gap + row * (height + gap), gap + column * (width + gap)
         canvas[top : top + height, left : left + width] = image
-    if canvas.ndim == 4 and canvas.shape[-1] == 1:
-        canvas = canvas[..., 0]
+    if canvas.ndim == 3 and canvas.shape[2] not in (3, 4):
+        canvas = canvas[..., 0]  # no colours: the first channel, in grey
     picture = Image.fromarray(canvas)
     scale = 2 if max(height, width) <= 64 else 1
     path.parent.mkdir(parents=True, exist_ok=True)
