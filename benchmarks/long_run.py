@@ -49,7 +49,7 @@ def _train(options: argparse.Namespace, trainer: Trainer, evaluator: Evaluator) 
     checkpoint, best = options.out / "checkpoint", BestState()
     if (checkpoint / PROGRESS_FILE).exists():
         trainer.load(checkpoint)
-        best = torch.load(options.out / "best.pt", weights_only=False)
+        best = BestState.load(checkpoint)
     member = trainer.members[0]
     started = time.perf_counter()
     for measurement in trainer.run(options.total_kimg, options.measure_kimg):
@@ -67,7 +67,7 @@ def _train(options: argparse.Namespace, trainer: Trainer, evaluator: Evaluator) 
             flush=True,
         )
         trainer.save(checkpoint)
-        torch.save(best, options.out / "best.pt")
+        best.save(checkpoint)
     return best
 
 

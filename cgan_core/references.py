@@ -36,7 +36,7 @@ def reference_lines(
     }
     lines["label_shuffled"] = None
     if winner is not None and winner.conditions is not None:
-        shuffled = Samples(winner.images, _derangement(evaluator, winner.conditions))
+        shuffled = Samples(winner.images, _shuffled(evaluator, winner.conditions))
         lines["label_shuffled"] = _test_scores(evaluator, shuffled).conditional_log_likelihood
     return lines
 
@@ -50,7 +50,7 @@ def _test_scores(evaluator: Evaluator, samples: Samples) -> Scores:
     return evaluator.test(samples, evaluator.bandwidth(samples))
 
 
-def _derangement(evaluator: Evaluator, conditions: Tensor) -> Tensor:
+def _shuffled(evaluator: Evaluator, conditions: Tensor) -> Tensor:
     rng = stream(evaluator.protocol.seed, "label shuffle")
     return conditions[torch.from_numpy(rng.permutation(len(conditions)))]
 

@@ -1,10 +1,15 @@
 """The paper's stopping point: the state at the best validation log-likelihood is kept."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cgan_core.networks import Generator
+
+WEIGHTS_FILE, SCORE_FILE = "best.safetensors", "best.json"
 
 
 @dataclass
@@ -12,7 +17,7 @@ class BestState:
     """The generator at the best score seen so far.
 
     Args:
-        score: the best score, in nats; minus infinity before the first.
+        score: the best score (the higher, the better); minus infinity before the first.
         kimg: where it was reached.
         parameters: the generator's parameters there.
     """
@@ -28,3 +33,19 @@ class BestState:
         self.score, self.kimg = score, kimg
         self.parameters = {k: v.detach().clone() for k, v in generator.state_dict().items()}
         return True
+
+    def save(self, folder: Path) -> None:
+        """Writes the state, if there is one."""
+        if self.parameters is None:
+            return
+        save_file(self.parameters, folder / WEIGHTS_FILE)
+        score = {"score": self.score, "kimg": self.kimg}
+        (folder / SCORE_FILE).write_text(json.dumps(score))
+
+    @classmethod
+    def load(cls, folder: Path) -> "BestState":
+        """Reads what `save` wrote; an empty state where it wrote nothing."""
+        if not (folder / SCORE_FILE).exists():
+            return cls()
+        score = json.loads((folder / SCORE_FILE).read_text())
+        return cls(score["score"], score["kimg"], load_file(folder / WEIGHTS_FILE))

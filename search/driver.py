@@ -10,9 +10,10 @@ from typing import Any, Self
 from search.cluster import TrialResources, fit_resources, ray_running, room_for_trials
 from search.estimate import Estimate, describe
 from search.events import Event, SessionClosed, SessionOpened
-from search.history import History
+from search.history import JOURNAL_NAME, History
+from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
-from search.prepared import PreparedStudy, check_same_spec, read_study
+from search.prepared import PreparedStudy, check_same_spec, painter, read_study
 from search.record import write_record
 from search.screen import Screen
 from search.stop_request import StopRequest
@@ -70,8 +71,10 @@ def run_study(
     extension = SessionOpened(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
     )
-    if resume and not (extra_trials or extra_seconds) and (end := finished_summary(spec, folder)):
-        return end
+    resume = resume and not _never_begun(folder)
+    extended = extra_trials > 0 or extra_seconds > 0
+    if resume and not extended and (folder / SUMMARY_NAME).exists():
+        return _read_finished(spec, folder, tracker)
     prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
     opened = History.resume(folder) if resume else History.create(folder)
     with opened as history, ray_running(address):
@@ -93,24 +96,37 @@ def dry_run(spec: StudySpec, output: Path, max_concurrent: int | None = None) ->
     """
     notes: list[str] = []
     prepared = PreparedStudy(spec, output, resume=False, say=notes.append)
-    cores = len(os.sched_getaffinity(0))
-    room = max_concurrent or max(1, int(cores / spec.resources.cpus_per_trial))
+    room = max_concurrent or max(1, int(cores() / spec.resources.cpus_per_trial))
     cost = prepared.estimate(min(room, spec.budget.trials))
     resolved = json.dumps(spec.model_dump(mode="json"), indent=2)
     return "\n".join([*notes, resolved, *describe(spec, cost)])
 
 
-def finished_summary(spec: StudySpec, folder: Path) -> dict[str, Any] | None:
-    """Returns the summary of a study that has ended, or None.
+def _never_begun(folder: Path) -> bool:
+    """Returns whether a start was cut short before anything was recorded."""
+    journal = folder / JOURNAL_NAME
+    return journal.exists() and journal.stat().st_size == 0
+
+
+def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:
+    """Returns the summary of a study that has ended, after delivering what MLflow lacks of it.
 
     Raises:
         StudyError: if it is another study than `spec`.
     """
-    path = folder / SUMMARY_NAME
-    if not path.exists():
-        return None
-    check_same_spec(spec, read_study(folder)["spec"], folder)
-    summary: dict[str, Any] = json.loads(path.read_text())
+    recorded = read_study(folder)
+    check_same_spec(spec, recorded["spec"], folder)
+    summary: dict[str, Any] = json.loads((folder / SUMMARY_NAME).read_text())
+    with History.resume(folder) as history:
+        closed = SessionClosed(reason="finished")
+        if history.ledger.session_open:  # killed after its last file, before its last line
+            history.append(closed)
+        assert history.ledger.study is not None
+        dataset = recorded["dataset"]
+        tracker.open(history.ledger, painter(spec, folder, history.ledger.study, dataset))
+        tracker.log_outcome(summary, folder / BEST_FOLDER if summary["best"] else None)
+        tracker.handle(closed)
+        tracker.close(DELIVERY_SECONDS)
     return summary
 
 
@@ -179,7 +195,8 @@ class _Session:
         self._screen.watch(self._spec, history.ledger, cost.seconds)
         for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
             history.listen(listener)
-        self._tracker.open(history.ledger, self._prepared.painter(history.ledger.study))
+        drawn = painter(self._spec, history.folder, history.ledger.study, self._prepared.dataset)
+        self._tracker.open(history.ledger, drawn)
 
     def _run_and_close(self) -> dict[str, Any]:
         history, prepared = self._history, self._prepared

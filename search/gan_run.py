@@ -1,6 +1,5 @@
 """A trial of this project: a conditional adversarial net, scored while it trains."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
@@ -20,9 +18,9 @@ from cgan_core.stopping import BestState
 from cgan_core.training import Trainer, next_point
 from search.data_source import DataSource
 from search.points import write_points
+from search.trial import Direction
 from search.trial_run import Progress
 
-BEST_FILE, BEST_PROGRESS_FILE = "best.safetensors", "best.json"
 CHUNK_STEPS = 10  # updates between looks at the clock
 
 
@@ -37,6 +35,8 @@ class GANRuns:
         kimg_per_trial: full budget of a trial.
         measure_kimg: distance between measurements.
         output: the study's folder, for samples and per-point likelihoods.
+        metric: the objective; the generator at its best value is kept.
+        direction: whether more of it is better.
     """
 
     data: DataSource
@@ -45,6 +45,8 @@ class GANRuns:
     kimg_per_trial: float
     measure_kimg: float
     output: Path
+    metric: str = "validation_log_likelihood"
+    direction: Direction = "maximize"
 
     def __call__(self, trial: Mapping[str, Any]) -> "GANRun":
         """Creates the run of one trial."""
@@ -87,10 +89,13 @@ class GANRun:
         until = time.monotonic() + seconds
         runs = self.runs
         point, steps = next_point(self._member, runs.measure_kimg, runs.kimg_per_trial)
-        while steps > 0 and time.monotonic() < until and not self._member.infeasible:
-            now = min(steps, CHUNK_STEPS)
-            self.trainer.advance(now)
-            steps -= now
+        try:
+            while steps > 0 and time.monotonic() < until and not self._member.infeasible:
+                now = min(steps, CHUNK_STEPS)
+                self.trainer.advance(now)
+                steps -= now
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            self._member.fail(f"memory ({str(error).splitlines()[0]})")
         if self._member.infeasible or steps > 0:
             return self._progress(self._member.kimg)
         return self._measure(point)
@@ -106,9 +111,11 @@ class GANRun:
             self._member.fail(f"sample ({error})")
             return self._progress(point)
         scores = self.evaluator.validation(samples)
-        improved = self.best.offer(scores.log_likelihood, point, generator)
+        metrics = {**metrics_of(scores), **measurement.metrics}
+        sign = 1.0 if self.runs.direction == "maximize" else -1.0
+        improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
         self._write_artifacts(scores, point, improved=improved)
-        return self._progress(point, {**metrics_of(scores), **measurement.metrics})
+        return self._progress(point, metrics)
 
     def _progress(self, kimg: float, metrics: dict[str, float] | None = None) -> Progress:
         return Progress(
@@ -138,26 +145,15 @@ class GANRun:
     def save(self, folder: Path) -> None:
         """Writes the trainer's state and the best generator so far."""
         self.trainer.save(folder)
-        if self.best.parameters is not None:
-            save_file(self.best.parameters, folder / BEST_FILE)
-            progress = {"score": self.best.score, "kimg": self.best.kimg}
-            (folder / BEST_PROGRESS_FILE).write_text(json.dumps(progress))
+        self.best.save(folder)
 
     def load(self, folder: Path) -> None:
         """Takes up what `save` wrote."""
         self.trainer.load(folder)
-        self.best = load_best(folder)
+        self.best = BestState.load(folder)
 
     def close(self) -> None:
         """Nothing is held beyond memory."""
-
-
-def load_best(folder: Path) -> BestState:
-    """Reads the best generator of a checkpoint; an empty state where none was measured."""
-    if not (folder / BEST_PROGRESS_FILE).exists():
-        return BestState()
-    progress = json.loads((folder / BEST_PROGRESS_FILE).read_text())
-    return BestState(progress["score"], progress["kimg"], load_file(folder / BEST_FILE))
 
 
 def metrics_of(scores: Scores) -> dict[str, float]:

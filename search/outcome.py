@@ -11,7 +11,7 @@ from cgan_core.evaluation import Evaluator, Samples, Scores
 from cgan_core.generate import class_grid, save_grid, to_bytes
 from cgan_core.model import Model
 from cgan_core.references import reference_lines
-from search.gan_run import load_best
+from cgan_core.stopping import BestState
 from search.ledger import Ledger, TrialState
 from search.record import write_json_atomic
 from search.study import StudySpec
@@ -96,14 +96,13 @@ class Closing:
 
     def _model_of(self, winner: TrialState) -> Model:
         assert winner.checkpoint is not None
-        state = load_best(self._output / winner.checkpoint.path)
+        state = BestState.load(self._output / winner.checkpoint.path)
         assert state.parameters is not None
         kind = self._evaluator.examples.kind
         provenance = {
             "study": self._spec.study,
             "trial": winner.number,
             "kimg": state.kimg,
-            "validation_log_likelihood": state.score,
             "dataset": self._dataset(),
         }
         config: GANConfig = self._spec.gan_config(winner.params)

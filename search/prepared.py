@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class PreparedStudy:
             kimg_per_trial=self.spec.budget.kimg_per_trial,
             measure_kimg=self.spec.budget.measure_kimg,
             output=self.output,
+            metric=self.spec.objective.metric,
+            direction=self.spec.objective.direction,
         )
 
     def opened(self) -> StudyOpened:
@@ -113,39 +115,44 @@ class PreparedStudy:
 
     def write_study(self, opened: StudyOpened, lines: Lines) -> None:
         """Writes `study.json`: enough to run the study again."""
-        splits = self.evaluator.splits
         content = opened.model_dump(mode="json", exclude={"event"}) | {
             "protocol": dataclasses.asdict(self.protocol),
-            "dataset": {
-                "name": splits.name,
-                "digest": splits.digest,
-                "subset": splits.subset,
-                "source": splits.source,
-                "num_classes": splits.num_classes,
-                "image_shape": list(splits.image_shape),
-            },
+            "dataset": self.dataset,
             "validation_lines": dataclasses.asdict(lines),
         }
         write_json_atomic(self.output / STUDY_NAME, content)
 
-    def painter(self, opened: StudyOpened) -> RunPainter:
-        """Returns what draws the study's MLflow runs."""
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """What is said of the data in `study.json`."""
         splits = self.evaluator.splits
-        defaults = {
-            spec.name: spec.default
-            for spec in dataclasses.fields(GANConfig)
-            if spec.default is not dataclasses.MISSING
+        return {
+            "name": splits.name,
+            "digest": splits.digest,
+            "subset": splits.subset,
+            "source": splits.source,
+            "num_classes": splits.num_classes,
+            "image_shape": list(splits.image_shape),
         }
-        return RunPainter(
-            study=opened,
-            dataset=Dataset(
-                name=splits.name, digest=splits.digest, source=splits.source, subset=splits.subset
-            ),
-            metric=self.spec.objective.metric,
-            direction=self.spec.objective.direction,
-            fixed_params=defaults | self.spec.model,
-            output=self.output,
-        )
+
+
+def painter(
+    spec: StudySpec, output: Path, opened: StudyOpened, dataset: Mapping[str, Any]
+) -> RunPainter:
+    """Returns what draws the study's MLflow runs; `dataset` as `study.json` holds it."""
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(GANConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    return RunPainter(
+        study=opened,
+        dataset=Dataset(**{key: dataset[key] for key in ("name", "digest", "source", "subset")}),
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        fixed_params=defaults | spec.model,
+        output=output,
+    )
 
 
 def read_study(output: Path) -> dict[str, Any]:

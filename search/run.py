@@ -3,9 +3,11 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from search.journal import JournalError, JournalExists
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
         return _run(options, words)
     except JournalExists as error:
         sys.stderr.write(f"{error}; go on with it:\n  {resume_command(words)}\n")
@@ -70,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StudyFailedError as error:
         sys.stderr.write(f"{error}\n")
         return FAULT
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
@@ -170,7 +177,10 @@ def resume_command(words: Sequence[str]) -> str:
             skip = True
         elif word != "--resume" and "=+" not in word:
             kept.append(word)
-    return shlex.join(["python", "-m", "search.run", *kept, "--resume"])
+    python = Path(sys.executable)
+    here = Path.cwd()
+    shown = python.relative_to(here) if python.is_relative_to(here) else python
+    return shlex.join([str(shown), "-m", "search.run", *kept, "--resume"])
 
 
 if __name__ == "__main__":
