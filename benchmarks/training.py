@@ -172,17 +172,22 @@ def loops() -> dict[str, Callable[[int], None]]:
     return {"textbook": textbook.advance, "alternating_float32": member.advance}
 
 
+def one_round(
+    calls: dict[str, Callable[[int], None]], num_steps: int
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """The best product rate, that of each shape, and the speed of each loop, one after another."""
+    rates = product_rates()
+    speeds = {name: steps_per_second(call, num_steps) for name, call in calls.items()}
+    return max(rates.values()), rates, speeds
+
+
 def measure(num_steps: int) -> dict[str, object]:
     """All figures of one run, as medians of interleaved rounds with their spread."""
     calls = loops()
     work = {name: gigaflop_of_a_step(call) for name, call in calls.items()}
     for call in calls.values():
         call(WARM_UP)
-    rounds = []
-    for _ in range(REPEATS):
-        rates = product_rates()
-        speeds = {name: steps_per_second(call, num_steps) for name, call in calls.items()}
-        rounds.append((max(rates.values()), rates, speeds))
+    rounds = [one_round(calls, num_steps) for _ in range(REPEATS)]
     shares = {
         name: [work[name] * speeds[name] / best for best, _, speeds in rounds] for name in calls
     }
