@@ -15,8 +15,8 @@ import yaml
 
 from cgan_core import GANConfig, Trainer, load_data
 from cgan_core.evaluation import Evaluator, protocol_for
-from cgan_core.generate import class_grid, save_grid, to_bytes
 from cgan_core.model import Model
+from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.references import reference_lines
 from cgan_core.stopping import BestState
 from cgan_core.training import PROGRESS_FILE

@@ -2,7 +2,7 @@
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.data import DataError, DataSplits, load_data
-from cgan_core.generate import generate
+from cgan_core.pictures import generate
 from cgan_core.training import Measurement, Trainer
 
 __all__ = [

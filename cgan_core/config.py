@@ -106,6 +106,12 @@ class GANConfig:
             _check_type(name, getattr(self, name), hint)
         for spec in dataclasses.fields(self):
             _check_range(spec, getattr(self, spec.name))
+        if self.learning_rate < self.min_learning_rate:
+            message = (
+                "`min_learning_rate <= learning_rate` must hold, but got "
+                f"min_learning_rate={self.min_learning_rate}, learning_rate={self.learning_rate}"
+            )
+            raise ConfigError(message, "learning_rate")
         if self.join == "product":
             self._check_equal_widths("g_noise_units", "g_condition_units")
             self._check_equal_widths("d_image_units", "d_condition_units")

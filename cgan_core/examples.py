@@ -25,6 +25,7 @@ class Examples:
         flat = np.ascontiguousarray(train.images.reshape(len(train.images), -1))
         self.images: UInt8[Tensor, "n pixels"] = torch.from_numpy(flat)
         self.pixels = flat.shape[1]
+        self.image_shape = splits.image_shape
         self.conditions = train.condition_tensor
         self.kind = condition_kind(splits)
         self._num_classes = splits.num_classes
@@ -46,6 +47,12 @@ class Examples:
         """Returns images in [0, 1] and their conditions."""
         images = self.images[indices].float().div_(255)
         return images, None if self.conditions is None else self.conditions[indices]
+
+    def grid_vectors(self) -> Float[Tensor, "rows width"] | None:
+        """Returns ten condition vectors for a grid of pictures, or None where they are none."""
+        if self._density is None:
+            return None
+        return self.draw_conditions(stream(0, "grid y"), 10)
 
     def draw_conditions(
         self, rng: np.random.Generator, rows: int, kind: str = "empirical"

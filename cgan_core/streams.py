@@ -18,7 +18,8 @@ _MASK_64 = (1 << 64) - 1
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """Creates the generator of one stream at one index."""
     name_key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-    bits = np.random.Philox(key=[seed & _MASK_64, name_key], counter=[0, 0, 0, index])
+    key = np.array([seed & _MASK_64, name_key], dtype=np.uint64)  # a list would go through float64
+    bits = np.random.Philox(key=key, counter=[0, 0, 0, index])
     return np.random.Generator(bits)
 
 

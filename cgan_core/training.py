@@ -15,6 +15,7 @@ from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
 from cgan_core.member import Member
+from cgan_core.model import Model
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
 
@@ -107,6 +108,13 @@ class Trainer:
                 if measurement.infeasible:
                     reported.add(position)
                 yield measurement
+
+    def model(self, member: int = 0) -> Model:
+        """Returns a member's generator as it is now, ready for `generate` and for saving."""
+        subject = self.members[member]
+        parameters = {k: v.detach().clone() for k, v in subject.generator.state_dict().items()}
+        examples = self.examples
+        return Model.of(subject.config, examples.image_shape, examples.kind, parameters)
 
     def _timed(self, member: Member, num_steps: int) -> None:
         started = time.perf_counter()

@@ -12,8 +12,8 @@ import torch
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, SampleError, Scores
-from cgan_core.generate import class_grid, save_grid, to_bytes
 from cgan_core.member import Member
+from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.stopping import BestState
 from cgan_core.training import Trainer, next_point
 from search.data_source import DataSource
@@ -130,7 +130,8 @@ class GANRun:
         number, replicate = self.trial["number"], self.trial["replicate"]
         member, shape = self._member, self.evaluator.splits.image_shape
         config = member.config
-        grid = class_grid(member.generator, config, member.examples.kind)
+        examples = member.examples
+        grid = class_grid(member.generator, config, examples.kind, examples.grid_vectors())
         picture = self.runs.output / "samples" / str(number) / f"{point:g}.png"
         save_grid(to_bytes(grid, shape), picture)
         if improved:

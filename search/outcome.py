@@ -8,8 +8,8 @@ from typing import Any
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Samples, Scores
-from cgan_core.generate import class_grid, save_grid, to_bytes
 from cgan_core.model import Model
+from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.references import reference_lines
 from cgan_core.stopping import BestState
 from search.ledger import Ledger, TrialState
@@ -111,7 +111,8 @@ class Closing:
 
     def _write_best(self, model: Model, samples: Samples) -> None:
         folder = self._output / BEST_FOLDER
-        grid = class_grid(model.generator, model.config, model.condition)
+        vectors = self._evaluator.examples.grid_vectors()
+        grid = class_grid(model.generator, model.config, model.condition, vectors)
         save_grid(to_bytes(grid, model.image_shape), folder / "samples.png")
         model.save(folder)
 

@@ -11,9 +11,10 @@ from tiny_data import tiny_config
 
 from cgan_core import generate
 from cgan_core.config import GANConfig
-from cgan_core.generate import class_grid, main, save_grid
+from cgan_core.generate import main
 from cgan_core.model import Model, ModelError
 from cgan_core.networks import ConditionKind, Generator
+from cgan_core.pictures import class_grid, save_grid
 
 LABELS = ConditionKind(3, labels=True)
 VECTORS = ConditionKind(2, labels=False)

@@ -27,7 +27,6 @@ def test_two_indices_never_overlap() -> None:
     assert state["counter"].tolist() == [0, 0, 0, 1]  # 2^192 blocks before the next index
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy takes the list of key words through float64")
 def test_neighbouring_large_seeds_have_their_own_streams() -> None:
     seed = 2**62
     assert draws(seed, "order", 0) != draws(seed + 1, "order", 0)

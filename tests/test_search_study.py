@@ -122,7 +122,7 @@ REPLACED = [
     ("when: {optimizer: sgd}", "when: {optimizer: rms}", "9: space.momentum.0.when.optimizer: `optimizer` must be able to be 'rms', but its domain has no such value"),
     ("when: {optimizer: sgd}", "when: {d_dropout: 0.0}", "9: space.momentum.0.when.d_dropout: `when` must ask for a categorical or int parameter, but `d_dropout` is a float"),
     ("when: {optimizer: sgd}", "when: {optimizer: [sgd, adam]}", "10: space.momentum.1: the `when` of two branches must not both hold, but these can"),
-    ("    - {type: categorical, choices: [0.0], when: {optimizer: adam}}\n", "", "8: space.momentum: a branch must apply where optimizer='adam', for GANConfig has no default"),
+    ("high: 0.6", "high: 0.6, when: {optimizer: sgd}", "7: space.d_dropout: a branch must apply where optimizer='adam', for GANConfig has no default"),
     ("choices: [sgd, adam]", "choices: []", "11: space.optimizer.choices: must not be empty"),
     ("choices: [sgd, adam]", "choices: [sgd, adam, sgd]", "11: space.optimizer.choices: choices must differ, but 'sgd' is there twice"),
     ("adam}}\n  optimizer: {type: categorical, choices: [sgd, adam]", "[adam, rms]}}\n  optimizer: {type: categorical, choices: [sgd, adam, rms]", "11: space.optimizer.choices: `optimizer` must be one of sgd, adam, but got optimizer='rms'"),
