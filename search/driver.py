@@ -2,31 +2,26 @@
 
 import json
 import os
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from search.cluster import TrialResources, fit_resources, ray_running, room_for_trials
-from search.estimate import Estimate, describe
-from search.events import Event, SessionClosed, SessionOpened
+from search.cluster import ray_running
+from search.estimate import describe
+from search.events import SessionClosed, SessionOpened
 from search.history import JOURNAL_NAME, History
+from search.ledger import LedgerError
 from search.machine import cores
-from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
-from search.prepared import PreparedStudy, check_same_spec, painter, read_study
-from search.record import write_record
+from search.outcome import BEST_FOLDER, SUMMARY_NAME
+from search.prepared import PreparedStudy, StudyError, check_same_spec, painter, read_study
 from search.screen import Screen
-from search.stop_request import StopRequest
+from search.session import DELIVERY_SECONDS, Place, Session
+from search.stop_request import StudyInterrupted
 from search.study import StudySpec, load_spec
 from search.tracking import Tracker
-from search.tuner import run_trials
 
-RECORD_SECONDS = 30.0
-DELIVERY_SECONDS = 30.0  # patience with a tracking server at the end; --resume delivers the rest
-
-
-class StudyInterrupted(KeyboardInterrupt):
-    """The study was stopped by a signal; all is recorded, and `resume` goes on."""
+__all__ = ["StudyInterrupted", "default_output", "dry_run", "run_study"]
 
 
 def run_study(
@@ -40,6 +35,7 @@ def run_study(
     extra_trials: int = 0,
     extra_seconds: float = 0.0,
     progress: bool = True,
+    hint: str | None = None,
 ) -> dict[str, Any]:
     """Runs or resumes a study; returns what `summary.json` holds.
 
@@ -58,15 +54,17 @@ def run_study(
         extra_trials: added to the budget of a resumed study.
         extra_seconds: added to the time of a resumed study.
         progress: whether to print on standard error.
+        hint: printed once there is something to resume, such as how.
 
     Raises:
         ValueError: if it cannot be started or gone on with (SpecError, StudyError, DataError,
             ClusterError, JournalError, …); the message names file, key, value and remedy.
-        StudyInterrupted: at SIGINT or SIGTERM, when all is saved.
+        StudyInterrupted: at SIGINT or SIGTERM, when all is saved and can be resumed.
+        KeyboardInterrupt: at SIGINT before this call has recorded anything.
     """
     spec = spec if isinstance(spec, StudySpec) else load_spec(spec)
     folder = (Path(output) if output is not None else default_output(spec)).resolve()
-    screen = Screen(silent=not progress)
+    screen = Screen(silent=not progress, hint=hint)
     tracker = Tracker(tracking_uri, on_problem=screen.say)
     extension = SessionOpened(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
@@ -75,12 +73,38 @@ def run_study(
     extended = extra_trials > 0 or extra_seconds > 0
     if resume and not extended and (folder / SUMMARY_NAME).exists():
         return _read_finished(spec, folder, tracker)
-    prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
-    opened = History.resume(folder) if resume else History.create(folder)
-    with opened as history, ray_running(address):
-        place = Place.found(spec, screen, max_concurrent)
-        session = _Session(prepared, history, tracker, screen, place)
-        return session.run(extension)
+    # The record is opened before the data are read: a folder in use is told at once, and a start
+    # that is cut short while they are fetched can be resumed.
+    with _opened(folder, resume=resume) as history, _told_apart(history):
+        prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
+        with ray_running(address):
+            place = Place.found(spec, screen, max_concurrent)
+            return Session(prepared, history, tracker, screen, place).run(extension)
+
+
+def _opened(folder: Path, *, resume: bool) -> History:
+    if not resume:
+        return History.create(folder)
+    read_study(folder)  # says best what is missing
+    try:
+        return History.resume(folder)
+    except LedgerError as error:
+        raise StudyError(
+            f"{folder / JOURNAL_NAME}: must hold events in their order, as they were written, "
+            f"but {error}; bring the unchanged file back"
+        ) from None
+
+
+@contextmanager
+def _told_apart(history: History) -> Iterator[None]:
+    """Tells an interrupt that left something to resume from one that came too early for that."""
+    before = len(history.ledger.sessions)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if len(history.ledger.sessions) > before:
+            raise StudyInterrupted from None
+        raise
 
 
 def default_output(spec: StudySpec) -> Path:
@@ -128,129 +152,3 @@ def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str,
         tracker.handle(closed)
         tracker.close(DELIVERY_SECONDS)
     return summary
-
-
-@dataclass(frozen=True)
-class Place:
-    """What there is to run on: what a trial gets, and how many trials fit."""
-
-    resources: TrialResources
-    concurrent: int
-
-    @classmethod
-    def found(cls, spec: StudySpec, screen: Screen, max_concurrent: int | None) -> Self:
-        """Looks at the cluster, and says what is missing.
-
-        Raises:
-            ClusterError: if not even one trial fits.
-        """
-        wanted = TrialResources(spec.resources.cpus_per_trial, spec.resources.gpus_per_trial)
-        resources, notice = fit_resources(wanted)
-        if notice:
-            screen.say(f"NOTE: {notice}")
-        return cls(resources, max_concurrent or room_for_trials(resources))
-
-
-class _Session:
-    """One driver's turn at a study."""
-
-    def __init__(
-        self,
-        prepared: PreparedStudy,
-        history: History,
-        tracker: Tracker,
-        screen: Screen,
-        place: Place,
-    ) -> None:
-        self._prepared, self._history, self._tracker = prepared, history, tracker
-        self._screen, self._place, self._spec = screen, place, prepared.spec
-        self._recorded = time.monotonic()
-
-    def run(self, extension: SessionOpened) -> dict[str, Any]:
-        cost = self._prepared.estimate(min(self._place.concurrent, self._spec.budget.trials))
-        for line in describe(self._spec, cost):
-            self._screen.say(line)
-        self._lines = self._prepared.lines()
-        self._open(extension, cost)
-        try:
-            return self._run_and_close()
-        except BaseException as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            if self._history.ledger.session_open:
-                self._history.append(SessionClosed(reason=reason))
-            raise
-        finally:
-            self._write_record()
-            self._tracker.close(DELIVERY_SECONDS)
-
-    def _open(self, extension: SessionOpened, cost: Estimate) -> None:
-        history = self._history
-        if history.ledger.study is None:
-            opened = self._prepared.opened()
-            self._prepared.write_study(opened, self._lines)
-            history.append(opened)
-        assert history.ledger.study is not None
-        (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
-        history.append(extension)
-        self._screen.watch(self._spec, history.ledger, cost.seconds)
-        for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
-            history.listen(listener)
-        drawn = painter(self._spec, history.folder, history.ledger.study, self._prepared.dataset)
-        self._tracker.open(history.ledger, drawn)
-
-    def _run_and_close(self) -> dict[str, Any]:
-        history, prepared = self._history, self._prepared
-        stop = StopRequest(self._seconds_left())
-        with stop.on_signals():
-            run_trials(
-                self._spec,
-                history,
-                prepared.make_runs(),
-                prepared.output,
-                max_concurrent=self._place.concurrent,
-                stop=stop,
-                resources=self._place.resources,
-                on_progress=self._screen.progress,
-            )
-        if stop.reason == "interrupted":
-            self._screen.status()
-            raise StudyInterrupted
-        self._screen.say("scoring the winner on the test set")
-        self._tracker.flush(DELIVERY_SECONDS)  # so that the summary has every run's ID
-        closing = Closing(
-            self._spec, history.ledger, prepared.evaluator, self._lines, prepared.output
-        )
-        summary = closing.write(self._run_ids(), self._tracker.uri)
-        best = prepared.output / BEST_FOLDER if summary["best"] else None
-        self._tracker.log_outcome(summary, best)
-        history.append(SessionClosed(reason="time_budget" if stop.reason else "finished"))
-        return summary
-
-    def _seconds_left(self) -> float | None:
-        limit = self._spec.budget.time
-        if limit is None:
-            return None
-        ledger = self._history.ledger
-        return max(0.0, limit + ledger.extra_seconds - ledger.spent_seconds)
-
-    def _run_ids(self) -> dict[int, str]:
-        found = {n: self._tracker.run_id(n) for n in self._history.ledger.trials}
-        return {number: run_id for number, run_id in found.items() if run_id is not None}
-
-    def _record_now_and_then(self, event: Event) -> None:
-        if time.monotonic() - self._recorded >= RECORD_SECONDS:
-            self._write_record()
-
-    def _write_record(self) -> None:
-        self._recorded = time.monotonic()
-        ledger, protocol = self._history.ledger, self._prepared.protocol
-        write_record(
-            ledger,
-            self._prepared.output,
-            protocol.dataset_digest,
-            protocol.digest,
-            self._run_ids(),
-            metric=self._spec.objective.metric,
-            direction=self._spec.objective.direction,
-            flags=trial_flags(self._spec, ledger, self._lines),
-        )

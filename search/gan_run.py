@@ -94,11 +94,13 @@ class GANRun:
                 now = min(steps, CHUNK_STEPS)
                 self.trainer.advance(now)
                 steps -= now
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            self._member.fail(f"memory ({str(error).splitlines()[0]})")
-        if self._member.infeasible or steps > 0:
-            return self._progress(self._member.kimg)
-        return self._measure(point)
+            if not self._member.infeasible and steps == 0:
+                return self._measure(point)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._member.fail(f"out of memory ({str(error).partition(chr(10))[0]})")
+        return self._progress(self._member.kimg)
 
     def _measure(self, point: float) -> Progress:
         measurement = self.trainer.measure(0, point)
@@ -155,6 +157,12 @@ class GANRun:
 
     def close(self) -> None:
         """Nothing is held beyond memory."""
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class for it on a GPU only; on a CPU its allocator raises a RuntimeError.
+    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return named or "can't allocate memory" in str(error)
 
 
 def metrics_of(scores: Scores) -> dict[str, float]:

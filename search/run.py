@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from search.journal import JournalError, JournalExists
 from search.referee import StudyFailedError
+from search.stop_request import StudyInterrupted
 from search.study import SpecError, load_spec, parse_duration
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -26,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """Creates the parser of the command line."""
     p = _Parser(
         prog="python -m search.run",
+        allow_abbrev=False,  # `resume_command` knows flags by their whole names
         description="Search the hyperparameters of a conditional adversarial net.",
     )
     p.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
@@ -67,8 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _user_errors() as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
-    except KeyboardInterrupt:
+    except StudyInterrupted:
         sys.stderr.write(f"interrupted; all is saved. Go on with:\n  {resume_command(words)}\n")
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted before a trial began. Start with:\n  {command(words)}\n")
         return INTERRUPTED
     except StudyFailedError as error:
         sys.stderr.write(f"{error}\n")
@@ -116,7 +121,6 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         sys.stdout.write(dry_run(spec, output, options.max_concurrent) + "\n")
         return DONE
     sys.stderr.write(f"study {spec.study}, folder {output}\n")
-    sys.stderr.write(f"if it is cut short: {resume_command(words)}\n")
     summary = run_study(
         spec,
         output,
@@ -124,6 +128,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         address=options.address,
         tracking_uri=options.tracking_uri,
         max_concurrent=options.max_concurrent,
+        hint=f"if it is cut short: {resume_command(words)}",
         **extension,
     )
     shown = sys.stderr if options.json else sys.stdout
@@ -160,10 +165,16 @@ def _extension(options: argparse.Namespace) -> dict[str, Any]:
         if not options.resume:
             raise SpecError(f"{shown}: {value} extends a study and needs --resume")
         try:
-            found[name] = int(value[1:]) if flag == "trials" else parse_duration(value[1:])
+            found[name] = _count(value) if flag == "trials" else parse_duration(value[1:])
         except ValueError as error:
             raise SpecError(f"{shown}: {error}") from None
     return found
+
+
+def _count(value: str) -> int:
+    if not value[1:].isdecimal() or int(value) < 1:
+        raise ValueError(f"must be a whole number above zero such as +20, but got {value!r}")
+    return int(value)
 
 
 def resume_command(words: Sequence[str]) -> str:
@@ -175,12 +186,17 @@ def resume_command(words: Sequence[str]) -> str:
             skip = False
         elif word in ("--trials", "--time-budget") and following.startswith("+"):
             skip = True
-        elif word != "--resume" and "=+" not in word:
+        elif word != "--resume" and not word.startswith(("--trials=+", "--time-budget=+")):
             kept.append(word)
+    return command([*kept, "--resume"])
+
+
+def command(words: Sequence[str]) -> str:
+    """Returns the command with these words, as it can be typed here."""
     python = Path(sys.executable)
     here = Path.cwd()
     shown = python.relative_to(here) if python.is_relative_to(here) else python
-    return shlex.join([str(shown), "-m", "search.run", *kept, "--resume"])
+    return shlex.join([str(shown), "-m", "search.run", *words])
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ class Screen:
 
     Args:
         silent: print nothing.
+        hint: what to say once there is something to resume.
     """
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, hint: str | None = None) -> None:
         self._silent = silent
+        self._hint = hint
         self._spec: StudySpec | None = None
         self._ledger = Ledger()
         self._seconds = 0.0
@@ -37,6 +39,8 @@ class Screen:
         """Begins to follow a study that should take so many seconds."""
         self._spec, self._ledger, self._seconds = spec, ledger, seconds
         self._started = self._printed = time.monotonic()
+        if self._hint is not None:
+            self.say(self._hint)
 
     def event(self, event: Event) -> None:
         """Prints what an event means to a user, if anything."""

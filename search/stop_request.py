@@ -11,6 +11,10 @@ from typing import Literal
 StopReason = Literal["interrupted", "time_budget"]
 
 
+class StudyInterrupted(KeyboardInterrupt):
+    """The study was stopped by a signal; all is recorded, and to resume it goes on."""
+
+
 class StopRequest:
     """Whether and why a study should stop.
 

@@ -1,0 +1,178 @@
+"""One driver's turn at a study: from the plan on screen to its summary."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from search.cluster import TrialResources, fit_resources, room_for_trials
+from search.estimate import Estimate, describe
+from search.events import CloseReason, Event, SessionClosed, SessionOpened
+from search.history import History
+from search.journal import JournalError
+from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.prepared import PreparedStudy, painter
+from search.record import write_record
+from search.screen import Screen
+from search.stop_request import StopRequest, StudyInterrupted
+from search.study import StudySpec
+from search.tracking import Tracker
+from search.tuner import run_trials
+
+RECORD_SECONDS = 30.0
+DELIVERY_SECONDS = 30.0  # patience with a tracking server at the end; --resume delivers the rest
+
+
+@dataclass(frozen=True)
+class Place:
+    """What there is to run on: what a trial gets, and how many trials fit."""
+
+    resources: TrialResources
+    concurrent: int
+
+    @classmethod
+    def found(cls, spec: StudySpec, screen: Screen, max_concurrent: int | None) -> Self:
+        """Looks at the cluster, and says what is missing.
+
+        Raises:
+            ClusterError: if not even one trial fits.
+        """
+        wanted = TrialResources(spec.resources.cpus_per_trial, spec.resources.gpus_per_trial)
+        resources, notice = fit_resources(wanted)
+        if notice:
+            screen.say(f"NOTE: {notice}")
+        return cls(resources, max_concurrent or room_for_trials(resources))
+
+
+class Session:
+    """One driver's turn at a study.
+
+    Args:
+        prepared: the study with its data.
+        history: its record; this process writes it.
+        tracker: not opened yet.
+        screen: where progress is told.
+        place: what there is to run on.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedStudy,
+        history: History,
+        tracker: Tracker,
+        screen: Screen,
+        place: Place,
+    ) -> None:
+        self._prepared, self._history, self._tracker = prepared, history, tracker
+        self._screen, self._place, self._spec = screen, place, prepared.spec
+        self._recorded = time.monotonic()
+        self._begun = False
+
+    def run(self, extension: SessionOpened) -> dict[str, Any]:
+        """Runs what is left of the study, and returns its summary.
+
+        Raises:
+            StudyInterrupted: at SIGINT or SIGTERM.
+        """
+        cost = self._prepared.estimate(min(self._place.concurrent, self._spec.budget.trials))
+        for line in describe(self._spec, cost):
+            self._screen.say(line)
+        self._lines = self._prepared.lines()
+        try:
+            self._open(extension, cost)
+            return self._run_and_close()
+        except BaseException as error:
+            self._put_down("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        finally:
+            if self._begun:
+                self._write_record()
+            self._tracker.close(DELIVERY_SECONDS)
+
+    def _put_down(self, reason: CloseReason) -> None:
+        if self._begun and self._history.ledger.session_open:
+            # A journal that failed, or was interrupted in a write, takes no more; what stopped
+            # the study is the news, not that.
+            with suppress(JournalError):
+                self._history.append(SessionClosed(reason=reason))
+
+    def _open(self, extension: SessionOpened, cost: Estimate) -> None:
+        history = self._history
+        if history.ledger.study is None:
+            opened = self._prepared.opened()
+            self._prepared.write_study(opened, self._lines)
+            history.append(opened)
+        assert history.ledger.study is not None
+        (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
+        history.append(extension)
+        self._begun = True
+        self._screen.watch(self._spec, history.ledger, self._expected_seconds(cost))
+        for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
+            history.listen(listener)
+        drawn = painter(self._spec, history.folder, history.ledger.study, self._prepared.dataset)
+        self._tracker.open(history.ledger, drawn)
+
+    def _run_and_close(self) -> dict[str, Any]:
+        history, prepared = self._history, self._prepared
+        stop = StopRequest(self._seconds_left())
+        with stop.on_signals():
+            run_trials(
+                self._spec,
+                history,
+                prepared.make_runs(),
+                prepared.output,
+                max_concurrent=self._place.concurrent,
+                stop=stop,
+                resources=self._place.resources,
+                on_progress=self._screen.progress,
+            )
+        if stop.reason == "interrupted":
+            self._screen.status()
+            raise StudyInterrupted
+        self._screen.say("scoring the winner on the test set")
+        self._tracker.flush(DELIVERY_SECONDS)  # so that the summary has every run's ID
+        closing = Closing(
+            self._spec, history.ledger, prepared.evaluator, self._lines, prepared.output
+        )
+        summary = closing.write(self._run_ids(), self._tracker.uri)
+        best = prepared.output / BEST_FOLDER if summary["best"] else None
+        self._tracker.log_outcome(summary, best)
+        history.append(SessionClosed(reason="time_budget" if stop.reason else "finished"))
+        return summary
+
+    def _expected_seconds(self, cost: Estimate) -> float:
+        """Returns the time that what is left of the study should take."""
+        ledger, planned = self._history.ledger, self._spec.budget.trials
+        ended = len(ledger.trials) - len(ledger.unfinished())
+        expected = cost.seconds * (planned + ledger.extra_trials - ended) / planned
+        limit = self._seconds_left()
+        return expected if limit is None else min(expected, limit)
+
+    def _seconds_left(self) -> float | None:
+        limit = self._spec.budget.time
+        if limit is None:
+            return None
+        ledger = self._history.ledger
+        return max(0.0, limit + ledger.extra_seconds - ledger.spent_seconds)
+
+    def _run_ids(self) -> dict[int, str]:
+        found = {n: self._tracker.run_id(n) for n in self._history.ledger.trials}
+        return {number: run_id for number, run_id in found.items() if run_id is not None}
+
+    def _record_now_and_then(self, event: Event) -> None:
+        if time.monotonic() - self._recorded >= RECORD_SECONDS:
+            self._write_record()
+
+    def _write_record(self) -> None:
+        self._recorded = time.monotonic()
+        ledger, protocol = self._history.ledger, self._prepared.protocol
+        write_record(
+            ledger,
+            self._prepared.output,
+            protocol.dataset_digest,
+            protocol.digest,
+            self._run_ids(),
+            metric=self._spec.objective.metric,
+            direction=self._spec.objective.direction,
+            flags=trial_flags(self._spec, ledger, self._lines),
+        )
