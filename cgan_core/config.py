@@ -34,6 +34,11 @@ def _rate(**default: Any) -> Any:
     return _ranged("fraction of units dropped", 0.0, 1.0, high_open=True, **default)
 
 
+def _own_range(common: str) -> Any:
+    unit = f"half width of U(-a, a) in the layer on y; None = {common}"
+    return _ranged(unit, 0.0, low_open=True, default=None)
+
+
 def _width(default: int) -> Any:
     return _ranged("units", 1.0, default=default)
 
@@ -79,7 +84,9 @@ class GANConfig:
     g_noise_units: int = _width(200)
     g_condition_units: int = _width(1000)
     g_joint_units: int = _width(1200)
+    g_join: Literal["concat", "product"] = "concat"
     g_init_range: float = _ranged("half width of U(-a, a)", 0.0, low_open=True, default=0.05)
+    g_condition_init_range: float | None = _own_range("g_init_range")
     g_dropout: float = _rate(default=0.5)
     g_noise_dropout: float | None = _rate(default=None)
     g_condition_dropout: float | None = _rate(default=None)
@@ -91,38 +98,29 @@ class GANConfig:
     d_condition_units: int = _width(50)
     d_condition_pieces: int = _ranged("linear pieces per unit", 1.0, default=5)
     d_joint_units: int = _width(240)
+    d_join: Literal["concat", "product"] = "concat"
     d_joint_pieces: int = _ranged("linear pieces per unit", 1.0, default=4)
     d_init_range: float = _ranged("half width of U(-a, a)", 0.0, low_open=True, default=0.005)
+    d_condition_init_range: float | None = _own_range("d_init_range")
     d_dropout: float = _rate()
     d_input_dropout: float = _rate(default=0.0)
     d_image_dropout: float | None = _rate(default=None)
     d_condition_dropout: float | None = _rate(default=None)
     d_joint_dropout: float | None = _rate(default=None)
 
-    join: Literal["concat", "product"] = "concat"
-
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             _check_type(name, getattr(self, name), hint)
         for spec in dataclasses.fields(self):
             _check_range(spec, getattr(self, spec.name))
-        if self.learning_rate < self.min_learning_rate:
-            message = (
-                "`min_learning_rate <= learning_rate` must hold, but got "
-                f"min_learning_rate={self.min_learning_rate}, learning_rate={self.learning_rate}"
-            )
-            raise ConfigError(message, "learning_rate")
-        if self.join == "product":
-            self._check_equal_widths("g_noise_units", "g_condition_units")
-            self._check_equal_widths("d_image_units", "d_condition_units")
+        self._check_equal_widths("g_join", "g_noise_units", "g_condition_units")
+        self._check_equal_widths("d_join", "d_image_units", "d_condition_units")
 
-    def _check_equal_widths(self, left: str, right: str) -> None:
+    def _check_equal_widths(self, join: str, left: str, right: str) -> None:
         a, b = getattr(self, left), getattr(self, right)
-        if a != b:
-            message = (
-                f"`{left} == {right}` must hold for join=product, but got {left}={a}, {right}={b}"
-            )
-            raise ConfigError(message, left)
+        if getattr(self, join) == "product" and a != b:
+            constraint = f"`{left} == {right}` must hold for {join}=product"
+            raise ConfigError(f"{constraint}, but got {left}={a}, {right}={b}", left)
 
     @classmethod
     def paper(cls, **changes: Any) -> Self:

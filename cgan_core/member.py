@@ -54,19 +54,24 @@ class Member:
 
     def _initialize(self) -> None:
         """Draws weights from U(-a, a), zeroes biases; G starts at the mean training image."""
+        c = self.config
         with torch.no_grad():
-            self._draw_weights("generator", self.generator, self.config.g_init_range)
-            self._draw_weights("discriminator", self.discriminator, self.config.d_init_range)
+            own = c.g_condition_init_range or c.g_init_range
+            self._draw_weights("generator", self.generator, c.g_init_range, own)
+            own = c.d_condition_init_range or c.d_init_range
+            self._draw_weights("discriminator", self.discriminator, c.d_init_range, own)
             self.generator.image.bias.copy_(torch.logit(self.examples.pixel_means, eps=1e-4))
 
-    def _draw_weights(self, player: str, network: nn.Module, limit: float) -> None:
+    def _draw_weights(
+        self, player: str, network: nn.Module, limit: float, condition_limit: float
+    ) -> None:
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
                 continue
+            a = condition_limit if name == "condition.weight" else limit
             rng = stream(self.seed, f"init {player}.{name}")
-            drawn = rng.uniform(-limit, limit, tuple(parameter.shape))
-            parameter.copy_(torch.from_numpy(drawn))
+            parameter.copy_(torch.from_numpy(rng.uniform(-a, a, tuple(parameter.shape))))
 
     @property
     def epoch(self) -> float:

@@ -75,15 +75,15 @@ OPTIONAL = [name for name, spec in FIELDS.items() if spec.default is None]
             "`noise` must be one of uniform, gaussian, but got noise='normal'",
         ),
         (
-            {"join": "product", "d_condition_units": 240},
+            {"g_join": "product", "d_condition_units": 240},
             "g_noise_units",
-            "`g_noise_units == g_condition_units` must hold for join=product, "
+            "`g_noise_units == g_condition_units` must hold for g_join=product, "
             "but got g_noise_units=200, g_condition_units=1000",
         ),
         (
-            {"join": "product", "g_noise_units": 1000},
+            {"d_join": "product", "g_noise_units": 1000},
             "d_image_units",
-            "`d_image_units == d_condition_units` must hold for join=product, "
+            "`d_image_units == d_condition_units` must hold for d_join=product, "
             "but got d_image_units=240, d_condition_units=50",
         ),
     ],
@@ -194,10 +194,10 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "d_image_dropout": (0.2, {}),
     "d_condition_dropout": (0.2, {}),
     "d_joint_dropout": (0.2, {}),
-    "join": (
-        "product",
-        {"g_noise_units": 7, "g_condition_units": 7, "d_image_units": 6, "d_condition_units": 6},
-    ),
+    "g_join": ("product", {"g_noise_units": 7, "g_condition_units": 7}),
+    "d_join": ("product", {"d_image_units": 6, "d_condition_units": 6}),
+    "g_condition_init_range": (0.2, {}),
+    "d_condition_init_range": (0.2, {}),
 }
 
 
@@ -231,8 +231,8 @@ def test_no_hyperparameter_is_dead(splits: DataSplits, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_dropout_of_one_place_overrides_the_common_rate(splits: DataSplits, name: str) -> None:
-    common = name[0] + "_dropout"
+def test_the_value_of_one_place_overrides_the_common_one(splits: DataSplits, name: str) -> None:
+    common = name[0] + ("_dropout" if name.endswith("dropout") else "_init_range")
     same = trained(splits, **{common: 0.5, name: 0.5})
     inherited = trained(splits, **{common: 0.5})
     assert all(torch.equal(same[key], inherited[key]) for key in same)

@@ -20,7 +20,8 @@ KINDS = {
 JOINS: dict[str, dict[str, Any]] = {
     "concat": {},
     "product": {
-        "join": "product",
+        "g_join": "product",
+        "d_join": "product",
         "g_noise_units": 9,
         "g_condition_units": 9,
         "d_image_units": 8,

@@ -32,7 +32,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: GANConfig, pixels: int, condition: ConditionKind | None) -> None:
         super().__init__()
-        self._product = config.join == "product"
+        self._product = config.g_join == "product"
         self.noise = nn.Linear(config.noise_dim, config.g_noise_units)
         units = config.g_condition_units if condition else None
         self.condition = ConditionLayer(condition, units) if condition and units else None
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: GANConfig, pixels: int, condition: ConditionKind | None) -> None:
         super().__init__()
         self._config = config
-        self._product = config.join == "product"
+        self._product = config.d_join == "product"
         self.image = nn.Linear(pixels, config.d_image_units * config.d_image_pieces)
         units = config.d_condition_units if condition else None
         self.condition = (
