@@ -1,6 +1,7 @@
 """Where a study's data come from: the same on every machine, and again on resume."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cgan_core.data import DataSplits, load_data
 from cgan_core.data.digits import load_digits
@@ -45,5 +46,6 @@ class DataSource:
         )
 
     def settled(self, splits: DataSplits) -> "DataSource":
-        """Returns the source that gives these splits again."""
-        return replace(self, subset=splits.subset)
+        """Returns the source that gives these splits again, wherever a worker was started."""
+        path = None if self.path is None else str(Path(self.path).expanduser().resolve())
+        return replace(self, path=path, subset=splits.subset)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import PreparedStudy, StudyError, check_same_spec, painter, read_study
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
-from search.stop_request import StudyInterrupted
+from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
 from search.tracking import Tracker
 
@@ -77,7 +77,9 @@ def run_study(
     # that is cut short while they are fetched can be resumed.
     with _opened(folder, resume=resume) as history, _told_apart(history):
         prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
-        with ray_running(address):
+        with ExitStack() as stack:
+            with signals_held_back():
+                stack.enter_context(ray_running(address))
             place = Place.found(spec, screen, max_concurrent)
             return Session(prepared, history, tracker, screen, place).run(extension)
 

@@ -39,6 +39,8 @@ def _processor() -> str:
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             names = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-            return next(names, platform.processor())
+            if name := next(names, None):
+                return name
     except OSError:
-        return platform.processor()
+        pass
+    return platform.processor()  # may start a process to ask

@@ -163,13 +163,15 @@ def read_study(output: Path) -> dict[str, Any]:
     """
     path = output / STUDY_NAME
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         raise StudyError(
             f"{path}: must exist to be resumed, but does not; start it without --resume"
         ) from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(content, dict) or not {"spec", "dataset", "dataset_digest"} <= {*content}:
+        raise StudyError(f"{path}: must be as the search wrote it; bring the unchanged file back")
     return content
 
 

@@ -65,3 +65,25 @@ class StopRequest:
         if self._reason == "interrupted":
             raise KeyboardInterrupt
         self.ask("interrupted")
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM act only after the block, which must not be torn apart.
+
+    An exception that a signal raises while processes are forked is lost, and with it the locks
+    that a fork holds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, lambda number, _: held.append(number)) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if held:
+        signal.raise_signal(held[0])
