@@ -1,0 +1,230 @@
+"""A trial on tiny data: it resumes bit for bit, leaves its artifacts, and ends when it must."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_data import SMALL
+from tiny_study import Conditions, write_npz
+
+from cgan_core.data import load_data
+from cgan_core.evaluation import Evaluator, SampleError, protocol_for
+from cgan_core.training import CheckpointError, Trainer
+from search.data_source import DataSource
+from search.gan_run import GANRun, GANRuns, _prepared
+from search.trial_run import Progress
+
+TRIAL = {
+    "number": 4,
+    "replicate": 0,
+    "seed": 2**62 + 1,
+    "threads": 1,
+    "params": {"learning_rate": 0.1, "d_dropout": 0.2},
+}
+
+
+@pytest.fixture(autouse=True)
+def process_settings() -> Iterator[None]:
+    """A worker keeps one data set and sets its threads; the tests' process must not."""
+    threads = torch.get_num_threads()
+    _prepared.cache_clear()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    _prepared.cache_clear()
+
+
+def make_runs(folder: Path, conditions: Conditions = "labels", **changes: Any) -> GANRuns:
+    """Runs of 0.6 kimg, measured every 0.2."""
+    file = folder / "tiny.npz"
+    if not file.exists():
+        write_npz(file, conditions)
+    options: dict[str, Any] = {
+        "data": DataSource(path=str(file)),
+        "protocol": protocol_for(load_data(path=file)),
+        "model": {**SMALL, "momentum": 0.5},
+        "kimg_per_trial": 0.6,
+        "measure_kimg": 0.2,
+        "output": folder / "out",
+    }
+    return GANRuns(**options | changes)
+
+
+def finish(run: GANRun) -> list[Progress]:
+    """Every measurement up to the end."""
+    found: list[Progress] = []
+    while not (found and (found[-1].done or found[-1].infeasible)):
+        found.append(run.advance(60.0))
+    return found
+
+
+def assert_same_state(a: GANRun, b: GANRun) -> None:
+    left, right = a.trainer.state_dict(), b.trainer.state_dict()
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert (a.best.score, a.best.kimg) == (b.best.score, b.best.kimg)
+    assert a.best.parameters is not None
+    assert b.best.parameters is not None
+    for name, value in a.best.parameters.items():
+        assert torch.equal(value, b.best.parameters[name])
+
+
+@pytest.mark.parametrize("conditions", ["labels", "vectors", "none"])
+@pytest.mark.parametrize("where", ["at a measurement", "between two"])
+def test_a_resumed_run_is_the_straight_run(
+    tmp_path: Path, conditions: Conditions, where: str
+) -> None:
+    runs = make_runs(tmp_path, conditions)
+    straight = runs(TRIAL)
+    whole = finish(straight)
+    assert [progress.kimg for progress in whole] == [0.2, 0.4, 0.6]
+
+    first = runs(TRIAL)
+    begun = [first.advance(60.0)]
+    if where == "between two":
+        first.trainer.advance(7)  # as the clock would have it
+    (tmp_path / "saved").mkdir()
+    first.save(tmp_path / "saved")
+    second = runs(TRIAL)
+    second.load(tmp_path / "saved")
+    resumed = begun + finish(second)
+    assert [(p.kimg, p.metrics) for p in resumed] == [(p.kimg, p.metrics) for p in whole]
+    assert_same_state(straight, second)
+    assert [p.elapsed_seconds for p in resumed] == sorted(p.elapsed_seconds for p in resumed)
+
+
+def test_time_is_kept_short(tmp_path: Path) -> None:
+    run = make_runs(tmp_path, measure_kimg=0.6)(TRIAL)
+    progress = run.advance(0.0)
+    assert progress == Progress(kimg=progress.kimg, elapsed_seconds=progress.elapsed_seconds)
+    assert progress.kimg < 0.6
+
+
+def test_what_a_measurement_leaves(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    finish(runs(TRIAL))
+    out = tmp_path / "out"
+    assert {path.name for path in (out / "samples" / "4").iterdir()} == {
+        *("0.2.png", "0.4.png", "0.6.png")
+    }
+    points = pq.read_table(out / "points" / "4-0.parquet")
+    splits = load_data(path=tmp_path / "tiny.npz")
+    scored = len(splits.validation.images) - runs.protocol.num_bandwidth_points
+    assert points.num_rows == scored
+
+
+def test_the_points_are_those_of_the_best_measurement(tmp_path: Path) -> None:
+    run = make_runs(tmp_path)(TRIAL)
+    measured = [progress.metrics for progress in finish(run)]
+    values = [metrics["validation_log_likelihood"] for metrics in measured if metrics]
+    assert run.best.score == max(values)
+    table = pq.read_table(tmp_path / "out" / "points" / "4-0.parquet")
+    pooled = np.asarray(table.column(0), dtype=np.float64)
+    assert pooled.mean() == pytest.approx(max(values), abs=1e-4)
+
+
+def test_less_can_be_better(tmp_path: Path) -> None:
+    run = make_runs(tmp_path, direction="minimize")(TRIAL)
+    measured = [progress.metrics for progress in finish(run)]
+    worst = min(metrics["validation_log_likelihood"] for metrics in measured if metrics)
+    assert run.best.score == -worst
+
+
+def test_a_course_that_diverges_is_infeasible(tmp_path: Path) -> None:
+    model = {**SMALL, "momentum": 0.5, "final_momentum": 0.9, "min_learning_rate": 1e-6}
+    runs = make_runs(tmp_path, model=model)
+    run = runs({**TRIAL, "params": {"learning_rate": 0.1, "d_dropout": 0.0}})
+    run.advance(60.0)
+    with torch.no_grad():
+        next(iter(run.trainer.members[0].generator.parameters())).fill_(torch.nan)
+    progress = run.advance(60.0)
+    assert progress.metrics is None
+    assert progress.infeasible is not None
+    assert "is not finite at " in progress.infeasible
+    assert progress.infeasible.endswith(" kimg")
+    again = run.advance(60.0)
+    assert again.infeasible == progress.infeasible
+
+
+def test_samples_that_are_not_finite_are_infeasible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> NoReturn:
+        raise SampleError("3 pixels are not finite")
+
+    run = make_runs(tmp_path)(TRIAL)
+    monkeypatch.setattr(Evaluator, "draw", broken)
+    progress = run.advance(60.0)
+    assert progress.infeasible == "sample (3 pixels are not finite) at 0.2 kimg"
+    assert progress.metrics is None
+    assert not progress.done
+
+
+@pytest.mark.parametrize("place", ["training", "scoring"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_memory_that_runs_out_is_infeasible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    def full(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    run = make_runs(tmp_path)(TRIAL)
+    if place == "training":
+        monkeypatch.setattr(Trainer, "advance", full)
+    else:
+        monkeypatch.setattr(Evaluator, "validation", full)
+    progress = run.advance(60.0)
+    assert progress.infeasible is not None
+    assert progress.infeasible.startswith("out of memory")
+    assert "\n" not in progress.infeasible
+    assert progress.infeasible.endswith(" kimg")
+
+
+def test_another_error_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("shapes do not match")
+
+    run = make_runs(tmp_path)(TRIAL)
+    monkeypatch.setattr(Trainer, "advance", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run.advance(60.0)
+
+
+def test_other_data_than_the_study_began_on_are_refused(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    write_npz(tmp_path / "tiny.npz", count=210)
+    with pytest.raises(ValueError, match=r"digest .* give every machine the same files"):
+        runs(TRIAL)
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    run = runs(TRIAL)
+    run.advance(60.0)
+    (tmp_path / "saved").mkdir()
+    run.save(tmp_path / "saved")
+    with pytest.raises(CheckpointError, match="other configurations or seeds"):
+        runs({**TRIAL, "seed": 6}).load(tmp_path / "saved")
+
+
+def test_a_source_is_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_npz(tmp_path / "tiny.npz")
+    monkeypatch.chdir(tmp_path)
+    source = DataSource(path="tiny.npz")
+    settled = source.settled(source.load())
+    assert settled == DataSource(path=str(file), subset=False)
+    monkeypatch.chdir("/")
+    assert settled.load().digest == load_data(path=file).digest

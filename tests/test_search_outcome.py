@@ -1,0 +1,153 @@
+"""Who wins, who is flagged, and what is written at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_study import content, write_npz
+
+from cgan_core.data import load_data
+from cgan_core.evaluation import Evaluator, protocol_for
+from cgan_core.model import Model
+from search.data_source import DataSource
+from search.events import (
+    Checkpointed,
+    Ended,
+    Event,
+    Measured,
+    Proposed,
+    SessionOpened,
+    Started,
+)
+from search.gan_run import GANRuns
+from search.ledger import Ledger, cell_key
+from search.outcome import Closing, Lines, trial_flags, winner_of
+from search.study import StudySpec
+
+LINES = Lines(untrained=-50.0, real_data=200.0)
+
+
+def course(number: int, values: list[float], state: str = "COMPLETED") -> list[Event]:
+    """A trial that measured `values`, one a kimg."""
+    params: dict[str, float | int | str | bool] = {
+        "learning_rate": 0.01 + number / 100,
+        "d_dropout": 0.0,
+    }
+    events: list[Event] = [
+        Proposed(
+            number=number,
+            stage="model",
+            stage_index=2,
+            params=params,
+            cell=cell_key(params),
+            seed=number,
+        ),
+        Started(number=number, attempt=0, node="here", device="cpu", pid=1),
+    ]
+    for kimg, value in enumerate(values, start=1):
+        metrics = {"validation_log_likelihood": value, "standard_error": 1.5}
+        events.append(Measured(number=number, kimg=kimg, elapsed_seconds=kimg, metrics=metrics))
+    reason = None if state in ("COMPLETED", "STOPPED") else "for a reason"
+    events.append(Ended(number=number, state=state, reason=reason))
+    return events
+
+
+def ledger(*courses: list[Event]) -> Ledger:
+    opened: list[Event] = [SessionOpened(pid=1)]
+    return Ledger(opened + [event for events in courses for event in events])
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> StudySpec:
+    return StudySpec.from_mapping(content(write_npz(tmp_path / "tiny.npz")))
+
+
+def test_the_best_measurement_wins(spec: StudySpec) -> None:
+    found = winner_of(spec, ledger(course(0, [-40, 10, 5]), course(1, [9, 9], "STOPPED")), LINES)
+    assert found is not None
+    assert found.number == 0
+
+
+def test_nobody_wins_who_is_no_better_than_untrained(spec: StudySpec) -> None:
+    assert winner_of(spec, ledger(course(0, [-60, -50]), course(1, [-55])), LINES) is None
+    assert winner_of(spec, ledger(), LINES) is None
+
+
+def test_the_infeasible_and_the_failed_win_nothing(spec: StudySpec) -> None:
+    trials = ledger(course(0, [50], "INFEASIBLE"), course(1, [40], "FAILED"), course(2, [30]))
+    found = winner_of(spec, trials, LINES)
+    assert found is not None
+    assert found.number == 2
+
+
+def test_the_line_gates_likelihoods_only(tmp_path: Path, spec: StudySpec) -> None:
+    other = StudySpec.from_mapping(
+        content(tmp_path / "tiny.npz", objective={"metric": "label_accuracy"})
+    )
+    events = course(0, [-60])
+    events[2] = Measured(number=0, kimg=1, elapsed_seconds=1, metrics={"label_accuracy": 0.4})
+    found = winner_of(other, ledger(events), LINES)
+    assert found is not None
+
+
+def test_above_real_data_is_flagged(spec: StudySpec) -> None:
+    trials = ledger(course(0, [199.9]), course(1, [200.1, 100]), course(2, []))
+    assert trial_flags(spec, trials, LINES) == {1: ("above_real_data",)}
+    assert LINES.flags(200.0) == ()
+
+
+def test_without_a_winner_best_is_null(tmp_path: Path, spec: StudySpec) -> None:
+    splits = load_data(path=tmp_path / "tiny.npz")
+    evaluator = Evaluator(splits, protocol_for(splits, spec.seed))
+    trials = ledger(course(0, [-60]), course(1, [], "FAILED"))
+    summary = Closing(spec, trials, evaluator, LINES, tmp_path / "out").write({}, "sqlite:///x")
+    assert summary["best"] is summary["test"] is summary["references"] is None
+    assert summary["trials"] == {"completed": 1, "stopped": 0, "infeasible": 0, "failed": 1}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    assert not (tmp_path / "out" / "best").exists()
+
+
+def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySpec) -> None:
+    """Trained for real: what `best/` holds scores what the record promises."""
+    out = tmp_path / "out"
+    splits = load_data(path=tmp_path / "tiny.npz", seed=spec.seed)
+    evaluator = Evaluator(splits, protocol_for(splits, spec.seed))
+    source = DataSource(path=str(tmp_path / "tiny.npz"), seed=spec.seed, subset=False)
+    runs = GANRuns(source, evaluator.protocol, spec.model, 0.8, 0.2, out)
+    params: dict[str, float | int | str | bool] = {"learning_rate": 0.1, "d_dropout": 0.0}
+    run = runs({"number": 0, "replicate": 0, "seed": 5, "threads": 1, "params": params})
+    events: list[Event] = [
+        SessionOpened(pid=1),
+        Proposed(
+            number=0, stage="manual", stage_index=0, params=params, cell=cell_key(params), seed=5
+        ),
+        Started(number=0, attempt=0, node="here", device="cpu", pid=1),
+    ]
+    done = False
+    while not done:
+        progress = run.advance(60.0)
+        assert progress.metrics is not None
+        metrics = dict(progress.metrics)
+        events.append(Measured(number=0, kimg=progress.kimg, elapsed_seconds=1, metrics=metrics))
+        done = progress.done
+    (out / "saved").mkdir(parents=True)
+    run.save(out / "saved")
+    events += [
+        Checkpointed(number=0, kimg=0.8, path="saved"),
+        Ended(number=0, state="COMPLETED"),
+    ]
+    lines = Lines(untrained=-1e9, real_data=-1e8)
+    closing = Closing(spec, Ledger(events), evaluator, lines, out)
+    summary = closing.write({0: "the-run"}, "sqlite:///x")
+    best = summary["best"]
+    assert best["run_id"] == "the-run"
+    assert best["flags"] == ["above_real_data"]
+    assert best["standard_error"] == best["metrics"]["standard_error"]
+    model = Model.load(out / "best")
+    samples = evaluator.draw(model.images, model.config.noise, model.config.noise_dim)
+    again = evaluator.validation(samples)
+    assert again.log_likelihood == best["objective"]
+    tested = evaluator.test(samples, evaluator.bandwidth(samples))
+    assert tested.log_likelihood == summary["test"]["log_likelihood"]
+    assert summary["test"]["num_points"] == len(splits.test.images)
+    assert summary["references"].keys() >= {"real_data", "kmeans", "untrained"}

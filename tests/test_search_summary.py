@@ -1,0 +1,102 @@
+"""The end of a study in words: the numbers of `summary.json`, and no others."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from search.summary import describe_summary
+
+SUMMARY: dict[str, Any] = {
+    "study": "mnist",
+    "trials": {"completed": 3, "stopped": 9, "infeasible": 1, "failed": 0},
+    "stages": {"manual": 2, "random_grid": 5, "model": 6},
+    "elapsed_seconds": 600.0,
+    "tracking_uri": "sqlite:///runs/mlflow.db",
+    "dataset": {"name": "mnist", "digest": "d", "subset": False},
+    "best": {
+        "number": 7,
+        "stage": "model",
+        "params": {"learning_rate": 0.000123456, "noise": "gaussian"},
+        "objective": 151.26,
+        "standard_error": 3.14,
+        "kimg": 450.0,
+        "flags": [],
+    },
+    "test": {
+        "log_likelihood": 149.987,
+        "standard_error": 3.456,
+        "conditional_log_likelihood": 120.5,
+        "label_accuracy": 0.9432,
+        "bandwidth": 0.17654,
+        "num_samples": 5000,
+        "num_points": 1000,
+    },
+    "references": {
+        "real_data": 241.8,
+        "kmeans": 335.5,
+        "class_means": 53.25,
+        "untrained": -48.125,
+        "label_shuffled": -256.75,
+    },
+}
+OUTPUT = Path("runs/mnist-quick")
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return copy.deepcopy(SUMMARY) | sections
+
+
+def test_every_number_is_there() -> None:
+    text = describe_summary(SUMMARY, OUTPUT)
+    for piece in (
+        "3 completed, 9 stopped, 1 infeasible (2 manual, 5 random_grid, 6 model) in 10 min",
+        "trial 7 (model), validation 151.3 ± 3.1 nats at 450 kimg",
+        "learning_rate=0.0001235  noise=gaussian",
+        "1000 points, 5000 samples, sigma 0.1765",
+        "149.99 ± 3.46  the winner, pooled",
+        "120.50         the winner, given class",
+        "-256.75         the winner, given class, labels shuffled",
+        "241.80",
+        "335.50",
+        "53.25",
+        "-48.1",
+        "0.943",
+        "runs/mnist-quick/best/samples.png",
+        "sqlite:///runs/mlflow.db",
+    ):
+        assert piece in text
+    assert "failed" not in text
+    assert "BEWARE" not in text
+    assert "subset" not in text
+
+
+def test_what_to_beware_of_is_said() -> None:
+    flagged = changed(
+        best=SUMMARY["best"] | {"flags": ["above_real_data"]},
+        dataset=SUMMARY["dataset"] | {"subset": True},
+    )
+    text = describe_summary(flagged, OUTPUT)
+    assert "BEWARE: above_real_data" in text
+    assert "never to be compared with full-MNIST numbers" in text
+
+
+def test_lines_that_do_not_exist_are_left_out() -> None:
+    """Images without labels have no conditional score, class means or accuracy."""
+    without = changed(
+        test=SUMMARY["test"] | {"conditional_log_likelihood": None, "label_accuracy": None},
+        references=SUMMARY["references"] | {"class_means": None, "label_shuffled": None},
+    )
+    text = describe_summary(without, OUTPUT)
+    for piece in ("given class", "a class", "accuracy", "None"):
+        assert piece not in text
+
+
+def test_a_score_of_one_point_has_no_standard_error() -> None:
+    text = describe_summary(changed(best=SUMMARY["best"] | {"standard_error": None}), OUTPUT)
+    assert "validation 151.3 nats" in text
+
+
+def test_no_winner_is_said_plainly() -> None:
+    text = describe_summary(changed(best=None, test=None, references=None), OUTPUT)
+    assert "no winner" in text
+    assert "test" not in text
