@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP    := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt
 SPACE  ?= spaces/mnist.yaml
 SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.

@@ -36,7 +36,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     settings = dict(pair.split("=", 1) for pair in options.settings)
     config = GANConfig.paper(**{k: yaml.safe_load(v) for k, v in settings.items()})
-    splits = load_data("mnist", require_full=True)
+    splits = load_data("mnist")
+    print(splits.notice or f"data: {splits.name} from {splits.source}", flush=True)
     evaluator = Evaluator(splits, protocol_for(splits))
     best = _train(options, Trainer(config, splits, options.seed), evaluator)
     kind = evaluator.examples.kind
