@@ -15,3 +15,18 @@ def local_ray() -> Iterator[None]:
 
     with ray_running("local"):
         yield
+
+
+@pytest.fixture
+def worker_settings() -> Iterator[None]:
+    """Undoes what a trial sets for its process: threads, flushed subnormals, one data set."""
+    import torch
+
+    from search.gan_run import _prepared
+
+    threads = torch.get_num_threads()
+    _prepared.cache_clear()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)  # else hypothesis, which likes subnormals, gives up
+    _prepared.cache_clear()

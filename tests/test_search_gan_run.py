@@ -1,6 +1,5 @@
 """A trial on tiny data: it resumes bit for bit, leaves its artifacts, and ends when it must."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,8 +14,10 @@ from cgan_core.data import load_data
 from cgan_core.evaluation import Evaluator, SampleError, protocol_for
 from cgan_core.training import CheckpointError, Trainer
 from search.data_source import DataSource
-from search.gan_run import GANRun, GANRuns, _prepared
+from search.gan_run import GANRun, GANRuns
 from search.trial_run import Progress
+
+pytestmark = pytest.mark.usefixtures("worker_settings")
 
 TRIAL = {
     "number": 4,
@@ -25,17 +26,6 @@ TRIAL = {
     "threads": 1,
     "params": {"learning_rate": 0.1, "d_dropout": 0.2},
 }
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    """A worker keeps one data set and sets its threads; the tests' process must not."""
-    threads = torch.get_num_threads()
-    _prepared.cache_clear()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    _prepared.cache_clear()
 
 
 def make_runs(folder: Path, conditions: Conditions = "labels", **changes: Any) -> GANRuns:

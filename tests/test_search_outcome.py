@@ -26,6 +26,8 @@ from search.study import StudySpec
 
 LINES = Lines(untrained=-50.0, real_data=200.0)
 
+pytestmark = pytest.mark.usefixtures("worker_settings")
+
 
 def course(number: int, values: list[float], state: str = "COMPLETED") -> list[Event]:
     """A trial that measured `values`, one a kimg."""
