@@ -15,7 +15,7 @@ setup: $(VENV)/.installed
 
 # `search` needs only what runs a study; the tools for tests and checks come when first asked for.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing into $(VENV) (a few minutes the first time)" >&2
 	@$(PIP) --editable .
 	@touch $@
@@ -38,6 +38,7 @@ check: $(VENV)/.installed-dev
 
 ui: $(VENV)/.installed
 	@echo "MLflow: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (Ctrl-C ends it)" >&2
+	@mkdir -p runs
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 bench: $(VENV)/.installed-dev

@@ -95,9 +95,16 @@ class Closing:
         return summary
 
     def _model_of(self, winner: TrialState) -> Model:
+        scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
         assert winner.checkpoint is not None
-        state = BestState.load(self._output / winner.checkpoint.path)
-        assert state.parameters is not None
+        assert scored is not None
+        folder = self._output / winner.checkpoint.path
+        state = BestState.load(folder)
+        if state.parameters is None or state.kimg != scored.kimg:
+            raise RuntimeError(
+                f"{folder}: must hold the generator at {scored.kimg:g} kimg, the best of trial "
+                f"{winner.number}, but holds that at {state.kimg:g} kimg"
+            )
         kind = self._evaluator.examples.kind
         provenance = {
             "study": self._spec.study,
@@ -148,6 +155,7 @@ class Closing:
             "number": winner.number,
             "stage": winner.stage,
             "params": winner.params,
+            "metric": self._spec.objective.metric,
             "objective": scored.value,
             "standard_error": scored.standard_error,
             "kimg": scored.kimg,

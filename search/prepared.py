@@ -65,6 +65,12 @@ class PreparedStudy:
                 f"{recorded['dataset_digest'][:12]}, but {splits.source} now gives "
                 f"{splits.digest[:12]}; bring the first ones back"
             )
+        metric = spec.objective.metric
+        if splits.num_classes is None and metric != "validation_log_likelihood":
+            raise StudyError(
+                f"objective.metric: {metric} needs data with labels, but {splits.source} has "
+                "none; use validation_log_likelihood"
+            )
         for notice in (splits.notice, *spec.notices):
             if notice:
                 say(f"NOTE: {notice}")

@@ -88,6 +88,11 @@ class Referee:
         """The state at `kimg` is in the folder `path`, relative to the output folder."""
         self._write(Checkpointed(number=number, kimg=kimg, path=path.as_posix()))
 
+    def checkpoint_of(self, number: int) -> str | None:
+        """Returns the folder that the record would resume a trial from."""
+        checkpoint = self._history.ledger.trials[number].checkpoint
+        return None if checkpoint is None else checkpoint.path
+
     def retried(self, number: int, cause: str) -> None:
         """An attempt was lost and another one will follow."""
         self.running.discard(number)

@@ -11,6 +11,7 @@ from search.events import CloseReason, Event, SessionClosed, SessionOpened
 from search.history import History
 from search.journal import JournalError
 from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.parquet import RecordError
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
@@ -41,7 +42,10 @@ class Place:
         resources, notice = fit_resources(wanted)
         if notice:
             screen.say(f"NOTE: {notice}")
-        return cls(resources, max_concurrent or room_for_trials(resources))
+        room = room_for_trials(resources)
+        if max_concurrent is not None and max_concurrent > room:
+            screen.say(f"NOTE: only {room} trials fit at a time, not {max_concurrent}")
+        return cls(resources, min(max_concurrent or room, room))
 
 
 class Session:
@@ -85,15 +89,17 @@ class Session:
             self._put_down("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         finally:
-            if self._begun:
-                self._write_record()
-            self._tracker.close(DELIVERY_SECONDS)
+            try:
+                if self._begun:
+                    self._write_record()
+            finally:
+                self._tracker.close(DELIVERY_SECONDS)
 
     def _put_down(self, reason: CloseReason) -> None:
         if self._begun and self._history.ledger.session_open:
             # A journal that failed, or was interrupted in a write, takes no more; what stopped
             # the study is the news, not that.
-            with suppress(JournalError):
+            with suppress(JournalError, RecordError):
                 self._history.append(SessionClosed(reason=reason))
 
     def _open(self, extension: SessionOpened, cost: Estimate) -> None:
@@ -126,7 +132,8 @@ class Session:
                 resources=self._place.resources,
                 on_progress=self._screen.progress,
             )
-        if stop.reason == "interrupted":
+        reason = stop.reason  # before scoring: the clock may run out over that
+        if reason == "interrupted":
             self._screen.status()
             raise StudyInterrupted
         self._screen.say("scoring the winner on the test set")
@@ -137,7 +144,7 @@ class Session:
         summary = closing.write(self._run_ids(), self._tracker.uri)
         best = prepared.output / BEST_FOLDER if summary["best"] else None
         self._tracker.log_outcome(summary, best)
-        history.append(SessionClosed(reason="time_budget" if stop.reason else "finished"))
+        history.append(SessionClosed(reason="time_budget" if reason else "finished"))
         return summary
 
     def _expected_seconds(self, cost: Estimate) -> float:

@@ -37,7 +37,7 @@ def _winner(best: Mapping[str, Any]) -> list[str]:
         for name, value in best["params"].items()
     )
     lines = [
-        f"winner: trial {best['number']} ({best['stage']}), validation {score} nats "
+        f"winner: trial {best['number']} ({best['stage']}), {best['metric']} {score} "
         f"at {best['kimg']:g} kimg",
         f"  {params}",
     ]

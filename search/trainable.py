@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
@@ -66,9 +65,8 @@ class StudyTrainable(tune.Trainable):
 
     def place(self) -> Place:
         """Tells where this process runs."""
-        gpus = ray.get_gpu_ids()
-        device = f"cuda:{gpus[0]}" if gpus else "cpu"
-        return Place(node=platform.node(), device=device, pid=os.getpid())
+        # Training is on the CPU, whatever device Ray has set aside for the trial.
+        return Place(node=platform.node(), device="cpu", pid=os.getpid())
 
     def _open(self, folder: Path | None) -> TrialRun:
         run = self._make_run(self.config)

@@ -69,9 +69,10 @@ class TrialState:
             return None
         values = [m.metrics[metric] for m in bests]
         single = len(values) == 1
+        measured_error = metric == "validation_log_likelihood"  # the metric that has one
         return Objective(
             value=fmean(values),
-            standard_error=bests[0].metrics.get("standard_error")
+            standard_error=(bests[0].metrics.get("standard_error") if measured_error else None)
             if single
             else stdev(values) / len(values) ** 0.5,
             kimg=bests[0].kimg,
@@ -110,6 +111,8 @@ class TrialState:
                 self.active = False
                 self.retries += 1
             case Ended():
+                if event.reason == "time_budget":  # it may have hung, or died, before a save
+                    self._forget_unsaved()
                 self.active = False
                 self.state, self.reason, self.ended_at = event.state, event.reason, event.at
 
@@ -124,6 +127,11 @@ class TrialState:
         self.from_kimg = event.from_kimg
         self.started_at = self.started_at or event.at
         self.node, self.device = event.node, event.device
+
+    def _forget_unsaved(self) -> None:
+        """Drops measurements of a state that no checkpoint holds: nobody could have it again."""
+        saved = -1.0 if self.checkpoint is None else self.checkpoint.kimg
+        self.measurements = [m for m in self.measurements if m.kimg <= saved]
 
     def _refusal_to_start(self, event: Started) -> str | None:
         if self.active:

@@ -115,8 +115,10 @@ class _Recorder(_Unsaved, tune.Callback):
         # Tune's own num_to_keep would write its experiment state at every second checkpoint.
         pattern = f"{number:05d}-*/checkpoint_*"
         folders = sorted((self._output / TUNE_FOLDER).glob(pattern))
+        recorded = self._referee.checkpoint_of(number)
         for folder in folders[:-count]:
-            shutil.rmtree(folder, ignore_errors=True)
+            if recorded is None or folder != self._output / recorded:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_trials(

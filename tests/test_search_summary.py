@@ -17,6 +17,7 @@ SUMMARY: dict[str, Any] = {
         "number": 7,
         "stage": "model",
         "params": {"learning_rate": 0.000123456, "noise": "gaussian"},
+        "metric": "validation_log_likelihood",
         "objective": 151.26,
         "standard_error": 3.14,
         "kimg": 450.0,
@@ -50,7 +51,7 @@ def test_every_number_is_there() -> None:
     text = describe_summary(SUMMARY, OUTPUT)
     for piece in (
         "3 completed, 9 stopped, 1 infeasible (2 manual, 5 random_grid, 6 model) in 10 min",
-        "trial 7 (model), validation 151.3 ± 3.1 nats at 450 kimg",
+        "trial 7 (model), validation_log_likelihood 151.3 ± 3.1 at 450 kimg",
         "learning_rate=0.0001235  noise=gaussian",
         "1000 points, 5000 samples, sigma 0.1765",
         "149.99 ± 3.46  the winner, pooled",
@@ -93,7 +94,7 @@ def test_lines_that_do_not_exist_are_left_out() -> None:
 
 def test_a_score_of_one_point_has_no_standard_error() -> None:
     text = describe_summary(changed(best=SUMMARY["best"] | {"standard_error": None}), OUTPUT)
-    assert "validation 151.3 nats" in text
+    assert "validation_log_likelihood 151.3 at" in text
 
 
 def test_no_winner_is_said_plainly() -> None:
