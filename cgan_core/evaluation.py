@@ -97,6 +97,7 @@ class Scores:
         log_likelihood: pooled Parzen log-likelihood, mean over the points.
         standard_error: of that mean over the points, std / sqrt(n).
         conditional_log_likelihood: of each point under the samples of its own class, or None.
+        conditional_standard_error: of that mean over the points, or None.
         bandwidth: standard deviation sigma of each Gaussian, in units of the pixel range.
         label_accuracy: share of samples whose nearest training image has their label, or None.
         points: per-point pooled log-likelihoods.
@@ -106,6 +107,7 @@ class Scores:
     log_likelihood: float
     standard_error: float
     conditional_log_likelihood: float | None
+    conditional_standard_error: float | None
     bandwidth: float
     label_accuracy: float | None
     num_samples: int
@@ -196,10 +198,14 @@ class Evaluator:
             labels=labels,
             center_labels=samples.conditions if labels is not None else None,
         )
+        given = given_error = None
+        if conditional is not None:
+            given, given_error = float(conditional.mean()), _standard_error(conditional)
         return Scores(
             log_likelihood=float(pooled.mean()),
-            standard_error=float(pooled.std() / len(pooled) ** 0.5),
-            conditional_log_likelihood=None if conditional is None else float(conditional.mean()),
+            standard_error=_standard_error(pooled),
+            conditional_log_likelihood=given,
+            conditional_standard_error=given_error,
             bandwidth=sigma,
             label_accuracy=None if labels is None else self._label_accuracy(samples),
             num_samples=len(samples.images),
@@ -215,6 +221,10 @@ class Evaluator:
         nearest = nearest_training_image(images, self.examples)
         hits = self.examples.conditions[nearest] == samples.conditions[: len(images)]
         return float(hits.double().mean())
+
+
+def _standard_error(points: Float[Tensor, " points"]) -> float:
+    return float(points.std() / len(points) ** 0.5)
 
 
 def checked(samples: Samples) -> Samples:

@@ -171,6 +171,7 @@ def metrics_of(scores: Scores) -> dict[str, float]:
         "validation_log_likelihood": scores.log_likelihood,
         "standard_error": scores.standard_error,
         "conditional_log_likelihood": scores.conditional_log_likelihood,
+        "conditional_standard_error": scores.conditional_standard_error,
         "bandwidth": scores.bandwidth,
         "label_accuracy": scores.label_accuracy,
     }

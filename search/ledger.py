@@ -1,6 +1,7 @@
 """The state of a study: a pure fold of its events, in which every cell exists exactly once."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -131,20 +132,23 @@ class Ledger:
         return {stage: stages.count(stage) for stage in STAGES}
 
     def incumbent(
-        self, metric: str, direction: Direction = "maximize", floor: float | None = None
+        self, metric: str, direction: Direction = "maximize", untrained: float | None = None
     ) -> TrialState | None:
         """The best trial so far that is neither INFEASIBLE nor FAILED.
 
-        A running trial may be it. One that is not better than `floor` (the `untrained` line)
-        never is. Of equals the lowest number.
+        A running trial may be it. Whatever the metric, a trial whose pooled log-likelihood at its
+        best measurement is not above `untrained` never is. Of equals the lowest number.
         """
         sign = 1.0 if direction == "maximize" else -1.0
-        best, best_value = None, None if floor is None else sign * floor
+        best, best_value = None, -math.inf
         for trial in self.trials.values():
             objective = trial.objective(metric, direction)
             if objective is None or trial.state in ("INFEASIBLE", "FAILED"):
                 continue
-            if best_value is None or sign * objective.value > best_value:
+            pooled = trial.metrics_at(objective.kimg).get("validation_log_likelihood")
+            if untrained is not None and pooled is not None and not pooled > untrained:
+                continue
+            if sign * objective.value > best_value:
                 best, best_value = trial, sign * objective.value
         return best
 

@@ -39,8 +39,7 @@ class Lines:
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
     """Returns the best trial that beats an untrained generator, or None."""
     metric, direction = spec.objective.metric, spec.objective.direction
-    floor = lines.untrained if metric == "validation_log_likelihood" else None
-    return ledger.incumbent(metric, direction, floor)
+    return ledger.incumbent(metric, direction, lines.untrained)
 
 
 def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tuple[str, ...]]:
@@ -149,7 +148,6 @@ class Closing:
     def _best_entry(self, winner: TrialState, run_ids: Mapping[int, str]) -> dict[str, Any]:
         scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
         assert scored is not None
-        at_best = next(m for m in winner.measurements if m.kimg == scored.kimg)
         flags = trial_flags(self._spec, self._ledger, self._lines).get(winner.number, ())
         return {
             "number": winner.number,
@@ -159,7 +157,7 @@ class Closing:
             "objective": scored.value,
             "standard_error": scored.standard_error,
             "kimg": scored.kimg,
-            "metrics": at_best.metrics,
+            "metrics": winner.metrics_at(scored.kimg),
             "run_id": run_ids.get(winner.number),
             "flags": list(flags),
         }
@@ -171,6 +169,7 @@ def test_entry(scores: Scores) -> dict[str, Any]:
         "log_likelihood": scores.log_likelihood,
         "standard_error": scores.standard_error,
         "conditional_log_likelihood": scores.conditional_log_likelihood,
+        "conditional_standard_error": scores.conditional_standard_error,
         "label_accuracy": scores.label_accuracy,
         "bandwidth": scores.bandwidth,
         "num_samples": scores.num_samples,

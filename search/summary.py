@@ -54,8 +54,8 @@ def _test(summary: Mapping[str, Any]) -> list[str]:
         f"  {test['log_likelihood']:9.2f} ± {test['standard_error']:.2f}  the winner, pooled",
     ]
     if test["conditional_log_likelihood"] is not None:
-        given = test["conditional_log_likelihood"]
-        lines.append(f"  {given:9.2f}         the winner, given class")
+        given, error = test["conditional_log_likelihood"], test["conditional_standard_error"]
+        lines.append(f"  {given:9.2f} ± {error:.2f}  the winner, given class")
         shuffled = references["label_shuffled"]
         lines.append(f"  {shuffled:9.2f}         the winner, given class, labels shuffled")
     lines += [

@@ -1,5 +1,6 @@
 """What is known about one trial of a study, and what may happen to it next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import fmean, stdev
@@ -9,6 +10,11 @@ from search.events import Checkpointed, Ended, Measured, Params, Retried, Stage,
 
 TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 Direction = Literal["maximize", "minimize"]
+# Of the metrics that are means over points: where their standard error is measured.
+STANDARD_ERRORS: Mapping[str, str] = {
+    "validation_log_likelihood": "standard_error",
+    "conditional_log_likelihood": "conditional_standard_error",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +75,18 @@ class TrialState:
             return None
         values = [m.metrics[metric] for m in bests]
         single = len(values) == 1
-        measured_error = metric == "validation_log_likelihood"  # the metric that has one
         return Objective(
             value=fmean(values),
-            standard_error=(bests[0].metrics.get("standard_error") if measured_error else None)
+            standard_error=bests[0].metrics.get(STANDARD_ERRORS.get(metric, ""))
             if single
             else stdev(values) / len(values) ** 0.5,
             kimg=bests[0].kimg,
             replicates=len(values),
         )
+
+    def metrics_at(self, kimg: float) -> Mapping[str, float]:
+        """The first replicate's scores at one of its measurements; empty where it has none."""
+        return next((m.metrics for m in self.measurements if m.kimg == kimg), {})
 
     def refusal(self, event: Started | Checkpointed | Measured | Retried | Ended) -> str | None:
         """Says why `event` cannot happen to this trial now; None where it can."""

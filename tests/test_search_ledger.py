@@ -287,8 +287,8 @@ def test_incumbent_is_neither_infeasible_nor_failed_nor_below_the_floor() -> Non
     least = ledger.incumbent(METRIC, "minimize")
     assert least
     assert least.number == 0
-    assert ledger.incumbent(METRIC, floor=50.0) is None
-    assert ledger.incumbent(METRIC, "minimize", floor=5.0) is None
+    assert ledger.incumbent(METRIC, untrained=50.0) is None
+    assert ledger.incumbent(METRIC, "minimize", untrained=49.0) is best
     assert ledger.count_by_state() == {
         "RUNNING": 1,
         "COMPLETED": 2,

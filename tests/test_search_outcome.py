@@ -82,14 +82,17 @@ def test_the_infeasible_and_the_failed_win_nothing(spec: StudySpec) -> None:
     assert found.number == 2
 
 
-def test_the_line_gates_likelihoods_only(tmp_path: Path, spec: StudySpec) -> None:
-    other = StudySpec.from_mapping(
+@pytest.mark.parametrize(("pooled", "wins"), [(-60.0, False), (-50.0, False), (-49.0, True)])
+def test_the_line_gates_the_pooled_score_whatever_is_searched_for(
+    tmp_path: Path, pooled: float, wins: bool
+) -> None:
+    spec = StudySpec.from_mapping(
         content(tmp_path / "tiny.npz", objective={"metric": "label_accuracy"})
     )
-    events = course(0, [-60])
-    events[2] = Measured(number=0, kimg=1, elapsed_seconds=1, metrics={"label_accuracy": 0.4})
-    found = winner_of(other, ledger(events), LINES)
-    assert found is not None
+    events = course(0, [0.0])
+    metrics = {"label_accuracy": 0.4, "validation_log_likelihood": pooled}
+    events[2] = Measured(number=0, kimg=1, elapsed_seconds=1, metrics=metrics)
+    assert (winner_of(spec, ledger(events), LINES) is not None) == wins
 
 
 def test_above_real_data_is_flagged(spec: StudySpec) -> None:
