@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.networks import ConditionKind, Generator
+from cgan_core.replacing import replacing
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -57,7 +58,8 @@ class Model:
     def save(self, folder: Path) -> None:
         """Writes the two files; the JSON comes last, so its presence says that both are whole."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.generator.state_dict(), folder / WEIGHTS_FILE)
+        with replacing(folder / WEIGHTS_FILE) as partial:
+            save_file(self.generator.state_dict(), partial)
         kind = self.condition
         description = {
             "model": self.config.to_mapping(),
@@ -65,9 +67,8 @@ class Model:
             "condition": None if kind is None else {"width": kind.width, "labels": kind.labels},
             "provenance": self.provenance,
         }
-        partial = folder / f"{CONFIG_FILE}.partial"
-        partial.write_text(json.dumps(description, indent=2) + "\n")
-        partial.replace(folder / CONFIG_FILE)
+        with replacing(folder / CONFIG_FILE) as partial:
+            partial.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cgan_core.networks import Generator
+from cgan_core.replacing import replacing
 
 WEIGHTS_FILE, SCORE_FILE = "best.safetensors", "best.json"
 
@@ -38,9 +39,11 @@ class BestState:
         """Writes the state, if there is one."""
         if self.parameters is None:
             return
-        save_file(self.parameters, folder / WEIGHTS_FILE)
+        with replacing(folder / WEIGHTS_FILE) as partial:
+            save_file(self.parameters, partial)
         score = {"score": self.score, "kimg": self.kimg}
-        (folder / SCORE_FILE).write_text(json.dumps(score))
+        with replacing(folder / SCORE_FILE) as partial:
+            partial.write_text(json.dumps(score))
 
     @classmethod
     def load(cls, folder: Path) -> "BestState":

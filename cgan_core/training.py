@@ -16,6 +16,7 @@ from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
 from cgan_core.member import Member
 from cgan_core.model import Model
+from cgan_core.replacing import replacing
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
 
@@ -140,11 +141,10 @@ class Trainer:
         """Writes a checkpoint: tensors as safetensors, the rest as JSON, each whole or not."""
         folder.mkdir(parents=True, exist_ok=True)
         progress = self._identity() | {"seconds": self.elapsed_seconds}
-        partial = folder / "partial"
-        save_file(self.state_dict(), partial)
-        partial.replace(folder / STATE_FILE)
-        partial.write_text(json.dumps(progress))
-        partial.replace(folder / PROGRESS_FILE)
+        with replacing(folder / STATE_FILE) as partial:
+            save_file(self.state_dict(), partial)
+        with replacing(folder / PROGRESS_FILE) as partial:
+            partial.write_text(json.dumps(progress))
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint, bit for bit on the same hardware.
