@@ -6,7 +6,7 @@ PIP    := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.tx
 SPACE  ?= spaces/mnist.yaml
 SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.
-RUN    := runs/$(basename $(notdir $(SPACE)))-$(SIZE)
+RUN    ?= runs/$(basename $(notdir $(SPACE)))$(SIZE:%=-%)
 
 .PHONY: setup search test check ui bench clean
 .DELETE_ON_ERROR:
@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 search: $(VENV)/.installed
-	@$(PY) -m search.run $(SPACE) --size $(SIZE) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
+	@$(PY) -m search.run $(SPACE) $(SIZE:%=--size %) --output $(RUN) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest
