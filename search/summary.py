@@ -1,11 +1,13 @@
 """The end of a study in words: the winner, its test score beside the reference lines."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search.estimate import duration
 
+WIDTH = 100
 MEANING = {
     "real_data": "as many real training images",
     "kmeans": "as many k-means centroids of them (smoother than data)",
@@ -39,7 +41,7 @@ def _winner(best: Mapping[str, Any]) -> list[str]:
     lines = [
         f"winner: trial {best['number']} ({best['stage']}), {best['metric']} {score} "
         f"at {best['kimg']:g} kimg",
-        f"  {params}",
+        *textwrap.wrap(params, WIDTH, initial_indent="  ", subsequent_indent="  "),
     ]
     if best["flags"]:
         lines.append(f"  BEWARE: {', '.join(best['flags'])}")
