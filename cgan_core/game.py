@@ -56,7 +56,9 @@ class Judged:
         records = {place: self.records[place] for place in places or self.records}
         return output_gradients(self.logits, torch.ones_like(self.logits), records)
 
-    def fakes_gradient(self, at_image_layer: Activations, num_fakes: int) -> Images:
+    def fakes_gradient(
+        self, at_image_layer: Activations, num_fakes: int
+    ) -> Float[Tensor, "*members fakes pixels"]:
         """Returns the gradient of each fake's logit at its pixels."""
         record = self.records[IMAGE]
         assert isinstance(record, AffineRecord)
