@@ -2,9 +2,10 @@
 
     python -m benchmarks.updates --out runs/updates [--seeds 5] [--kimg 150] [--runs N]
 
-Trains the quick study's net (`benchmarks.training`) on the bundled digits, with one thread. A finished run stays in the output folder, so that
-a call goes on where the last one ended; `--runs 1` makes one run and leaves. The difference is
-taken seed by seed, with Student's 95 % interval of its mean.
+Trains the quick study's net (`benchmarks.training`) on the bundled digits, with one thread. A
+finished run stays in the output folder, so that a call goes on where the last one ended;
+`--runs 1` makes one run and leaves. The difference is taken seed by seed, with Student's 95 %
+interval of its mean.
 """
 
 import argparse
