@@ -36,17 +36,17 @@ SETTINGS = {
     "paper": GANConfig.paper(),
     "quick": GANConfig.paper(
         optimizer="adam",
-        learning_rate=1e-3,
-        d_rate_ratio=0.2,
+        learning_rate=1.5e-3,
+        d_rate_ratio=0.6,
         noise="gaussian",
         g_join="product",
         g_noise_units=1000,
-        g_dropout=0.0,
+        g_dropout=0.4,
         d_join="product",
         d_condition_units=240,
         d_condition_dropout=0.0,
         d_condition_init_range=1.0,
-        d_input_dropout=0.3,
+        d_dropout=0.6,
     ),
 }
 OURS = {

@@ -72,7 +72,8 @@ def train(
         scores = evaluator.validation(samples)
         course.append(
             {
-                "score": scores.log_likelihood,
+                "pooled": scores.log_likelihood,
+                "conditional": scores.conditional_log_likelihood,
                 "label_accuracy": scores.label_accuracy,
                 **asdict(measurement),
             }
@@ -84,25 +85,28 @@ def train(
 def print_table(courses: dict[tuple[str, int], list[dict[str, Any]]]) -> None:
     """Prints means over the seeds at each point, and the mean difference with its interval."""
     seeds = sorted({seed for _, seed in courses})
+    print("nats         kimg" + "".join(f"{update:>26}" for update in UPDATES) + "  difference")
     kimgs = [point["kimg"] for point in courses[UPDATES[0], seeds[0]]]
-    print("kimg  " + "".join(f"{update:>24}" for update in UPDATES) + "   difference (95 %)")
-    for position, kimg in enumerate(kimgs):
-        by_update = [
-            [courses[update, seed][position]["score"] for seed in seeds] for update in UPDATES
-        ]
+    for score, (position, kimg) in itertools.product(("pooled", "conditional"), enumerate(kimgs)):
+        by_update = [[courses[u, seed][position][score] for seed in seeds] for u in UPDATES]
         means = "".join(
-            f"{statistics.mean(scores):12.1f} (sd {statistics.stdev(scores):6.1f})"
+            f"{statistics.mean(scores):14.1f} (sd {statistics.stdev(scores):5.1f})"
             for scores in by_update
         )
-        differences = [late - early for early, late in zip(*by_update, strict=True)]
-        error = statistics.stdev(differences) / math.sqrt(len(seeds))
-        half = error * float(student.ppf(0.975, len(seeds) - 1))
-        print(f"{kimg:5.0f} {means}   {statistics.mean(differences):+.1f} ± {half:.1f}")
+        print(f"{score:12} {kimg:4.0f}{means}  {difference(*by_update)}")
     for update in UPDATES:
         last = [courses[update, seed][-1] for seed in seeds]
         seconds = statistics.mean(point["elapsed_seconds"] for point in last)
         accuracy = statistics.mean(point["label_accuracy"] for point in last)
         print(f"{update}: {seconds:.0f} s of training, label accuracy {accuracy:.2f}")
+
+
+def difference(early: list[float], late: list[float]) -> str:
+    """The mean of the second less the first, pair by pair, with its 95 % interval."""
+    differences = [b - a for a, b in zip(early, late, strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    half = error * float(student.ppf(0.975, len(differences) - 1))
+    return f"{statistics.mean(differences):+.1f} ± {half:.1f}"
 
 
 if __name__ == "__main__":
