@@ -45,11 +45,13 @@ class Judged:
         logits: of real and fake images, or of fakes alone.
         records: of its layers.
         input_mask: of dropout on the images, or None.
+        workspace: where weight gradients are made one after another, or None.
     """
 
     logits: Rows
     records: dict[str, Record]
     input_mask: Activations | None = None
+    workspace: Tensor | None = None
 
     def output_gradients(self, *places: str) -> dict[str, Activations]:
         """Returns the gradient of each row's logit at the layers' outputs (all, if none named)."""
@@ -63,11 +65,9 @@ class Judged:
         record = self.records[IMAGE]
         assert isinstance(record, AffineRecord)
         gradient = record.input_gradient(at_image_layer[..., -num_fakes:, :])
-        return (
-            gradient
-            if self.input_mask is None
-            else gradient * self.input_mask[..., -num_fakes:, :]
-        )
+        if self.input_mask is None:
+            return gradient
+        return gradient * self.input_mask[..., -num_fakes:, :]
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,12 @@ class Generated:
     Args:
         images: with their graph.
         records: of its layers.
+        workspace: where weight gradients are made one after another, or None.
     """
 
     images: Images
     records: dict[str, Record]
+    workspace: Tensor | None = None
 
 
 def discriminator_gradients(config: GANConfig, judged: Judged) -> tuple[Gradients, Loss]:
@@ -111,7 +113,8 @@ def _discriminator_side(
 ) -> tuple[Gradients, Loss]:
     real, fake = judged.logits.chunk(2, -1)
     loss, slopes = with_slopes(DISCRIMINATOR_LOSSES[config.d_loss], real, fake)
-    return parameter_gradients(judged.records, at_outputs, torch.cat(slopes, -1)), loss
+    scale = torch.cat(slopes, -1)
+    return parameter_gradients(judged.records, at_outputs, scale, judged.workspace), loss
 
 
 def _generator_side(
@@ -122,4 +125,4 @@ def _generator_side(
     loss, (slope,) = with_slopes(GENERATOR_LOSSES[config.generator_loss], logits)
     at_images = judged.fakes_gradient(at_outputs[IMAGE], num_fakes) * slope.unsqueeze(-1)
     at_generator = output_gradients(fake.images, at_images, fake.records)
-    return parameter_gradients(fake.records, at_generator), loss
+    return parameter_gradients(fake.records, at_generator, workspace=fake.workspace), loss

@@ -19,7 +19,7 @@ from cgan_core.game import (
 )
 from cgan_core.networks import Discriminator, Generator, Tape
 from cgan_core.optimizers import PlayerOptimizer
-from cgan_core.pages import gather
+from cgan_core.pages import gather, zeros
 from cgan_core.streams import stream
 
 CHECK_EVERY = 50  # updates between looks at the losses: a look costs a synchronisation
@@ -57,6 +57,9 @@ class Member:
         self._g_optimizer = PlayerOptimizer(config, self.generator)
         self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
         self._draws = Draws(config, examples, seed)
+        players = (self.generator, self.discriminator)
+        sizes = [parameter.shape for network in players for parameter in network.parameters()]
+        (self._workspace,) = zeros([torch.Size([max(size.numel() for size in sizes)])])
         self._products = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         self._loss_sums = torch.zeros(3, dtype=torch.float64)  # discriminator, generator, updates
 
@@ -152,7 +155,8 @@ class Member:
         noise, condition = self._draws.noise_and_condition(name, self.t)
         masks = self._draws.generator_masks(f"generator masks {update}", self.t)
         tape = Tape(self._products)
-        return Generated(self.generator(noise, condition, masks, tape), tape.records), condition
+        images = self.generator(noise, condition, masks, tape)
+        return Generated(images, tape.records, self._workspace), condition
 
     def _judge_both(
         self, fake: Float[Tensor, "rows pixels"], condition: Tensor | None, update: int
@@ -169,7 +173,7 @@ class Member:
         masks = self._draws.discriminator_masks(len(images), name, self.t)
         tape = Tape(self._products)
         logits = self.discriminator(images, condition, masks, tape)
-        return Judged(logits, tape.records, masks.get("input"))
+        return Judged(logits, tape.records, masks.get("input"), self._workspace)
 
     def _update_discriminator(
         self, gradients: Gradients, loss: Float[Tensor, ""], *, first_of_t: bool

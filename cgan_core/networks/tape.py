@@ -30,9 +30,16 @@ class AffineRecord(NamedTuple):
     input: Tensor
     weight: Tensor
 
-    def weight_gradient(self, at_output: Tensor) -> Tensor:
-        """Returns u^T x."""
-        return (at_output.to(self.input.dtype).mT @ self.input).to(at_output.dtype)
+    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
+        """Returns u^T x, in the workspace if there is one."""
+        u = at_output.to(self.input.dtype)
+        if workspace is None:
+            return (u.mT @ self.input).to(at_output.dtype)
+        shape = (u.shape[1], self.input.shape[1])
+        place = workspace[: shape[0] * shape[1]].view(shape)
+        if u.dtype == place.dtype:
+            return torch.mm(u.mT, self.input, out=place)
+        return place.copy_(u.mT @ self.input)
 
     def input_gradient(self, at_output: Activations) -> Activations:
         """Returns u W."""
@@ -45,8 +52,8 @@ class LookupRecord(NamedTuple):
     output: Tensor
     input: Tensor
 
-    def weight_gradient(self, at_output: Tensor) -> Tensor:
-        """Returns x^T u."""
+    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
+        """Returns x^T u; it is small and needs no workspace."""
         return self.input.to(at_output.dtype).mT @ at_output
 
 
@@ -106,13 +113,17 @@ def output_gradients(
 
 
 def parameter_gradients(
-    records: Mapping[str, Record], at_outputs: Mapping[str, Activations], scale: Rows | None = None
+    records: Mapping[str, Record],
+    at_outputs: Mapping[str, Activations],
+    scale: Rows | None = None,
+    workspace: Tensor | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yields the gradient of each weight and bias with its name, the rows scaled.
 
-    Each is made when it is asked for, so that one that is used up at once stays in the cache.
+    Each is made when it is asked for, so that one that is used up at once stays in the cache. In a
+    workspace (flat, as large as the largest weight) it lasts until the next one is asked for.
     """
     for place, u in at_outputs.items():
         scaled = u if scale is None else u * scale.unsqueeze(-1)
-        yield f"{place}.weight", records[place].weight_gradient(scaled)
+        yield f"{place}.weight", records[place].weight_gradient(scaled, workspace)
         yield f"{place}.bias", scaled.sum(-2)
