@@ -5,6 +5,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 
@@ -70,12 +71,16 @@ class GANConfig:
     adam_beta1: float = _ranged("fraction", 0.0, 1.0, high_open=True, default=0.5)
     adam_beta2: float = _ranged("fraction", 0.0, 1.0, high_open=True, default=0.999)
     adam_epsilon: float = _ranged("added to the root of v", 0.0, low_open=True, default=1e-8)
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products
 
     # The game
-    generator_loss: Literal["non_saturating", "minimax"] = "non_saturating"
-    d_loss: Literal["sum", "half_sum"] = "sum"
+    update: Literal["alternating", "simultaneous"] = "alternating"
+    generator_loss: Literal["non_saturating", "minimax", "least_squares", "hinge"] = (
+        "non_saturating"
+    )
+    d_loss: Literal["sum", "half_sum", "least_squares", "hinge"] = "sum"
     d_steps: int = _ranged("discriminator updates per generator update (k)", 1.0, default=1)
-    fresh_noise: bool = True
+    fresh_noise: bool | None = None  # becomes true under alternating, false under simultaneous
     fake_labels: Literal["empirical", "uniform"] = "empirical"
 
     # Generator
@@ -115,6 +120,17 @@ class GANConfig:
             _check_range(spec, getattr(self, spec.name))
         self._check_equal_widths("g_join", "g_noise_units", "g_condition_units")
         self._check_equal_widths("d_join", "d_image_units", "d_condition_units")
+        self._settle_fresh_noise()
+
+    def _settle_fresh_noise(self) -> None:
+        if self.fresh_noise is None:
+            object.__setattr__(self, "fresh_noise", self.update == "alternating")
+        if self.fresh_noise and self.update == "simultaneous":
+            raise ConfigError(
+                "`fresh_noise=False` must hold for update=simultaneous, where both players learn "
+                "from the same fakes, but got fresh_noise=True (leave it out to follow `update`)",
+                "fresh_noise",
+            )
 
     def _check_equal_widths(self, join: str, left: str, right: str) -> None:
         a, b = getattr(self, left), getattr(self, right)
@@ -160,10 +176,10 @@ def _check_type(name: str, value: object, hint: Any) -> None:
             choices = ", ".join(map(str, get_args(hint)))
             raise ConfigError(f"`{name}` must be one of {choices}, but got {name}={value!r}", name)
         return
-    if hint == float | None:
+    if get_origin(hint) is UnionType:  # a type | None
         if value is None:
             return
-        hint = float
+        hint = get_args(hint)[0]
     allowed = (int, float) if hint is float else (hint,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
         message = f"`{name}` must be of type {hint.__name__}, but got {name}={value!r}"

@@ -45,7 +45,7 @@ class Examples:
         self, indices: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, "rows pixels"], Tensor | None]:
         """Returns images in [0, 1] and their conditions."""
-        images = self.images[indices].float().div_(255)
+        images = self.images.index_select(0, indices).float().div_(255)
         return images, None if self.conditions is None else self.conditions[indices]
 
     def grid_vectors(self) -> Float[Tensor, "rows width"] | None:

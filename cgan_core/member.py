@@ -1,28 +1,37 @@
-"""One member of a population: two networks that play Algorithm 1 against each other."""
+"""One member of a population: two networks that play against each other."""
 
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cgan_core.config import ConfigError, GANConfig
+from cgan_core.draws import Draws
 from cgan_core.examples import Examples
-from cgan_core.losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES
-from cgan_core.networks import Discriminator, Generator, Masks
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
+from cgan_core.game import (
+    Generated,
+    Gradients,
+    Judged,
+    discriminator_gradients,
+    generator_gradients,
+    simultaneous_gradients,
+)
+from cgan_core.networks import Discriminator, Generator, Tape
 from cgan_core.optimizers import PlayerOptimizer
-from cgan_core.streams import draw_noise, keep_mask, stream
+from cgan_core.pages import gather, zeros
+from cgan_core.streams import stream
 
 CHECK_EVERY = 50  # updates between looks at the losses: a look costs a synchronisation
 
 
 class Member:
-    """A generator and a discriminator with their optimisers, advanced by Algorithm 1.
+    """A generator and a discriminator with their optimisers.
 
-    Goodfellow et al. (2014), Algorithm 1: k discriminator updates, then one of the generator.
-    All randomness comes from streams of (seed, t), so that the course of a member depends on its
-    configuration, seed and data alone.
+    `alternating` is Algorithm 1 of Goodfellow et al. (2014): k discriminator updates, then one of
+    the generator. `simultaneous` makes the last of the k and the generator's from one pass over
+    the same fakes, both from the weights before it. All randomness comes from streams of
+    (seed, t), so that the course of a member depends on its configuration, seed and data alone.
 
     Args:
         config: hyperparameters.
@@ -42,14 +51,16 @@ class Member:
         self.infeasible: str | None = None
         self.generator = Generator(config, examples.pixels, examples.kind)
         self.discriminator = Discriminator(config, examples.pixels, examples.kind)
+        for network in (self.generator, self.discriminator):
+            gather(network)
         self._initialize()
-        self._g_optimizer = PlayerOptimizer(config, self.generator.parameters())
-        self._d_optimizer = PlayerOptimizer(
-            config, self.discriminator.parameters(), config.d_rate_ratio
-        )
-        self._g_dropout = generator_dropout(config)
-        self._d_dropout = discriminator_dropout(config, examples.pixels)
-        self._order, self._order_epoch = torch.empty(0, dtype=torch.int64), -1
+        self._g_optimizer = PlayerOptimizer(config, self.generator)
+        self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
+        self._draws = Draws(config, examples, seed)
+        players = (self.generator, self.discriminator)
+        sizes = [parameter.shape for network in players for parameter in network.parameters()]
+        (self._workspace,) = zeros([torch.Size([max(size.numel() for size in sizes)])])
+        self._products = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         self._loss_sums = torch.zeros(3, dtype=torch.float64)  # discriminator, generator, updates
 
     def _initialize(self) -> None:
@@ -120,75 +131,60 @@ class Member:
         return {"d_loss": d_loss / updates, "g_loss": g_loss / updates} if updates else {}
 
     def _step(self) -> None:
-        noise_and_condition = self._draw_fake("fake", 0)
-        for update in range(self.config.d_steps):
-            if update:
-                noise_and_condition = self._draw_fake("fake", update)
-            with torch.set_grad_enabled(not self.config.fresh_noise):
-                fake = self._generate(*noise_and_condition, update)
-            self._update_discriminator(fake.detach(), noise_and_condition[1], update)
-        if self.config.fresh_noise:
-            noise_and_condition = self._draw_fake("generator fake", 0)
-            fake = self._generate(*noise_and_condition, self.config.d_steps)
-        self._update_generator(fake, noise_and_condition[1])
+        c = self.config
+        for update in range(c.d_steps):
+            last = update == c.d_steps - 1
+            with torch.set_grad_enabled(last and not c.fresh_noise):
+                fake, condition = self._generate(f"fake {update}", update)
+            judged = self._judge_both(fake.images.detach(), condition, update)
+            if last and c.update == "simultaneous":
+                d_side, g_side = simultaneous_gradients(c, judged, fake)
+            else:
+                d_side = discriminator_gradients(c, judged)
+            self._update_discriminator(*d_side, first_of_t=update == 0)
+        if c.update == "alternating":
+            if c.fresh_noise:
+                fake, condition = self._generate("generator fake 0", c.d_steps)
+            judged = self._judge(
+                fake.images.detach(), condition, "discriminator masks of generator"
+            )
+            g_side = generator_gradients(c, judged, fake)
+        self._update_generator(*g_side)
 
-    def _draw_fake(
-        self, name: str, update: int
-    ) -> tuple[Float[Tensor, "rows noise_dim"], Tensor | None]:
-        rng = stream(self.seed, f"{name} {update}", self.t)
-        rows = self.config.batch_size
-        noise = draw_noise(rng, self.config.noise, rows, self.config.noise_dim)
-        return noise, self.examples.draw_conditions(rng, rows, self.config.fake_labels)
+    def _generate(self, name: str, update: int) -> tuple[Generated, Tensor | None]:
+        noise, condition = self._draws.noise_and_condition(name, self.t)
+        masks = self._draws.generator_masks(f"generator masks {update}", self.t)
+        tape = Tape(self._products)
+        images = self.generator(noise, condition, masks, tape)
+        return Generated(images, tape.records, self._workspace), condition
 
-    def _generate(
-        self, noise: Tensor, condition: Tensor | None, update: int
-    ) -> Float[Tensor, "rows pixels"]:
-        masks = self._masks(self._g_dropout, len(noise), f"generator masks {update}")
-        images: Tensor = self.generator(noise, condition, masks)
-        return images
-
-    def _masks(self, places: dict[str, tuple[int, float]], rows: int, name: str) -> Masks:
-        rng = stream(self.seed, name, self.t)
-        return {
-            place: keep_mask(rng, rows, width, rate) for place, (width, rate) in places.items()
-        }
-
-    def _update_discriminator(
+    def _judge_both(
         self, fake: Float[Tensor, "rows pixels"], condition: Tensor | None, update: int
-    ) -> None:
-        real, real_condition = self.examples.batch(self._batch_indices(update))
-        images = torch.cat([real, fake])
+    ) -> Judged:
+        real, real_condition = self._draws.real(self.t * self.config.d_steps + update)
         conditions = None
         if condition is not None and real_condition is not None:
             conditions = torch.cat([real_condition, condition])
-        masks = self._masks(self._d_dropout, len(images), f"discriminator masks {update}")
-        logits = self.discriminator(images, conditions, masks)
-        real_logits, fake_logits = logits.chunk(2)
-        loss = DISCRIMINATOR_LOSSES[self.config.d_loss](real_logits, fake_logits)
-        gradients = torch.autograd.grad(loss, self._d_optimizer.parameters)
-        self._d_optimizer.step(gradients, self.t, self.epoch, first_of_t=update == 0)
-        self._loss_sums[0] += loss.detach() / self.config.d_steps
+        return self._judge(torch.cat([real, fake]), conditions, f"discriminator masks {update}")
 
-    def _update_generator(
-        self, fake: Float[Tensor, "rows pixels"], condition: Tensor | None
+    def _judge(
+        self, images: Float[Tensor, "rows pixels"], condition: Tensor | None, name: str
+    ) -> Judged:
+        masks = self._draws.discriminator_masks(len(images), name, self.t)
+        tape = Tape(self._products)
+        logits = self.discriminator(images, condition, masks, tape)
+        return Judged(logits, tape.records, masks.get("input"), self._workspace)
+
+    def _update_discriminator(
+        self, gradients: Gradients, loss: Float[Tensor, ""], *, first_of_t: bool
     ) -> None:
-        masks = self._masks(self._d_dropout, len(fake), "discriminator masks of generator")
-        logits = self.discriminator(fake, condition, masks)
-        loss = GENERATOR_LOSSES[self.config.generator_loss](logits)
-        gradients = torch.autograd.grad(loss, self._g_optimizer.parameters)
-        self._g_optimizer.step(gradients, self.t, self.epoch)
-        self._loss_sums[1] += loss.detach()
-        self._loss_sums[2] += 1
+        self._d_optimizer.step(gradients, self.t, self.epoch, first_of_t=first_of_t)
+        self._loss_sums[0] += loss / self.config.d_steps
 
-    def _batch_indices(self, update: int) -> Int[Tensor, " rows"]:
-        """Returns the rows of the next mini-batch: every epoch is a fresh permutation."""
-        batch = self.t * self.config.d_steps + update
-        epoch, position = divmod(batch, self.batches_per_epoch)
-        start = position * self.config.batch_size
-        if epoch != self._order_epoch:
-            order = stream(self.seed, "order", epoch).permutation(len(self.examples))
-            self._order, self._order_epoch = torch.from_numpy(order), epoch
-        return self._order[start : start + self.config.batch_size]
+    def _update_generator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
+        self._g_optimizer.step(gradients, self.t, self.epoch)
+        self._loss_sums[1] += loss
+        self._loss_sums[2] += 1
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns all that the future of the member depends on, by flat name."""

@@ -1,4 +1,4 @@
-"""The players' optimisers: PyTorch's fused ones under this project's schedules."""
+"""The players' optimisers: PyTorch's fused updates under this project's schedules."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cgan_core.config import GANConfig
+from cgan_core.pages import zeros
 from cgan_core.schedules import learning_rate, momentum
 
 SMALLEST_MOMENTUM = 1e-30  # at exactly 0, PyTorch would drop the buffer that a later rise needs
@@ -20,52 +21,99 @@ class PlayerOptimizer:
 
     Args:
         config: rates and kind of optimiser.
-        parameters: the player's parameters, updated in place.
+        network: the player, whose parameters are updated in place.
         rate_ratio: this player's rate over `learning_rate`.
     """
 
-    def __init__(
-        self, config: GANConfig, parameters: Iterable[nn.Parameter], rate_ratio: float = 1.0
-    ) -> None:
+    def __init__(self, config: GANConfig, network: nn.Module, rate_ratio: float = 1.0) -> None:
         self._config, self._rate_ratio = config, rate_ratio
-        self.parameters = list(parameters)
-        self._optimizer: torch.optim.Optimizer
-        if config.optimizer == "adam":
-            betas = (config.adam_beta1, config.adam_beta2)
-            self._optimizer = torch.optim.Adam(
-                self.parameters, betas=betas, eps=config.adam_epsilon, fused=True
-            )
-        else:
-            self._optimizer = torch.optim.SGD(
-                self.parameters, momentum=SMALLEST_MOMENTUM, fused=True
-            )
+        self._parameters = dict(network.named_parameters())
+        self._buffers = self._fresh_buffers()
+
+    def _fresh_buffers(self) -> dict[str, dict[str, Tensor]]:
+        kinds = (
+            ["momentum_buffer"] if self._config.optimizer == "sgd" else ["exp_avg", "exp_avg_sq"]
+        )
+        shapes = [value.shape for value in self._parameters.values()]
+        blocks = [zeros(shapes) for _ in kinds]
+        buffers = {
+            name: dict(zip(kinds, own, strict=True))
+            for name, *own in zip(self._parameters, *blocks, strict=True)
+        }
+        if self._config.optimizer == "adam":
+            for own in buffers.values():
+                own["step"] = torch.zeros(())
+        return buffers
 
     def step(
-        self, gradients: Iterable[Tensor], t: int, epoch: float, *, first_of_t: bool = True
+        self,
+        gradients: Iterable[tuple[str, Tensor]],
+        t: int,
+        epoch: float,
+        *,
+        first_of_t: bool = True,
     ) -> None:
-        """Applies one update at time t; `first_of_t` is false for the later ones of k."""
+        """Applies one update at time t; `first_of_t` is false for the later ones of k.
+
+        Gradients are used up one by one, so that each may be made when its turn comes.
+        """
         rate = learning_rate(self._config, t)
-        (group,) = self._optimizer.param_groups
-        group["lr"] = rate * self._rate_ratio
-        if self._config.optimizer == "sgd":
-            before = learning_rate(self._config, t - 1) if first_of_t and t > 0 else rate
-            ratio = before / rate if rate > 0 else 1.0  # a rate of 0 moves nothing, whatever b is
-            group["momentum"] = max(momentum(self._config, epoch) * ratio, SMALLEST_MOMENTUM)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._optimizer.step()
+        if self._config.optimizer == "adam":
+            for name, gradient in gradients:
+                self._adam(name, gradient, rate * self._rate_ratio)
+            return
+        before = learning_rate(self._config, t - 1) if first_of_t and t > 0 else rate
+        ratio = before / rate if rate > 0 else 1.0  # a rate of 0 moves nothing, whatever b is
+        inertia = max(momentum(self._config, epoch) * ratio, SMALLEST_MOMENTUM)
+        for name, gradient in gradients:
+            self._sgd(name, gradient, rate * self._rate_ratio, inertia)
+
+    @torch.no_grad()
+    def _sgd(self, name: str, gradient: Tensor, rate: float, inertia: float) -> None:
+        torch._fused_sgd_(
+            [self._parameters[name]],
+            [gradient],
+            [self._buffers[name]["momentum_buffer"]],
+            weight_decay=0.0,
+            momentum=inertia,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
+
+    @torch.no_grad()
+    def _adam(self, name: str, gradient: Tensor, rate: float) -> None:
+        buffers, config = self._buffers[name], self._config
+        buffers["step"] += 1
+        torch._fused_adam_(
+            [self._parameters[name]],
+            [gradient],
+            [buffers["exp_avg"]],
+            [buffers["exp_avg_sq"]],
+            [],
+            [buffers["step"]],
+            lr=rate,
+            beta1=config.adam_beta1,
+            beta2=config.adam_beta2,
+            weight_decay=0.0,
+            eps=config.adam_epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the buffers by flat name."""
         return {
-            f"{position}.{name}": value
-            for position, parameter in enumerate(self.parameters)
-            for name, value in self._optimizer.state.get(parameter, {}).items()
+            f"{position}.{kind}": value
+            for position, buffers in enumerate(self._buffers.values())
+            for kind, value in buffers.items()
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes over buffers that `state_dict` gave."""
-        self._optimizer.state.clear()
-        for key, value in state.items():
-            position, name = key.split(".", 1)
-            self._optimizer.state[self.parameters[int(position)]][name] = value.clone()
+        """Takes over buffers that `state_dict` gave; what it does not name starts anew."""
+        self._buffers = self._fresh_buffers()
+        for key, value in self.state_dict().items():
+            if key in state:
+                value.copy_(state[key])

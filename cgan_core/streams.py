@@ -43,8 +43,9 @@ def keep_mask(
     threshold = min(max(round(256 * (1 - rate)), 1), 256)
     count = rows * units
     raw = rng.bit_generator.random_raw(-(-count // 8)).view(np.uint8)[:count]
-    kept = torch.from_numpy(raw).lt(threshold) if threshold < 256 else torch.ones(count)
-    return kept.view(rows, units).float().mul_(256 / threshold)
+    mask, drawn = torch.empty(rows, units), torch.from_numpy(raw).view(rows, units)
+    torch.le(drawn, threshold - 1, out=mask)  # numbers: booleans would be slower
+    return mask.mul_(256 / threshold)
 
 
 def draw_noise(

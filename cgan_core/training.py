@@ -3,9 +3,10 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -155,6 +156,7 @@ class Trainer:
         try:
             progress = json.loads((folder / PROGRESS_FILE).read_text())
             seconds = float(progress.pop("seconds"))
+            progress["configs"] = [_completed(config) for config in progress["configs"]]
             state = load_file(folder / STATE_FILE)
         except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{folder}: not a whole checkpoint ({error})") from error
@@ -171,6 +173,11 @@ class Trainer:
             "configs": [member.config.to_mapping() for member in self.members],
             "seeds": [member.seed for member in self.members],
         }
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration with the fields that it was written too early to have."""
+    return GANConfig.from_mapping(config).to_mapping()
 
 
 def next_point(member: Member, measure_kimg: float, total_kimg: float) -> tuple[float, int]:

@@ -17,7 +17,9 @@ from cgan_core.member import Member
 FIELDS = {spec.name: spec for spec in dataclasses.fields(GANConfig)}
 NUMERIC = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
 INTEGERS = [name for name, spec in FIELDS.items() if spec.type is int]
-OPTIONAL = [name for name, spec in FIELDS.items() if spec.default is None]
+OPTIONAL = [
+    name for name, spec in FIELDS.items() if spec.default is None and "low" in spec.metadata
+]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,12 @@ OPTIONAL = [name for name, spec in FIELDS.items() if spec.default is None]
             {"fresh_noise": 1},
             "fresh_noise",
             "`fresh_noise` must be of type bool, but got fresh_noise=1",
+        ),
+        (
+            {"update": "simultaneous", "fresh_noise": True},
+            "fresh_noise",
+            "`fresh_noise=False` must hold for update=simultaneous, where both players learn from "
+            "the same fakes, but got fresh_noise=True (leave it out to follow `update`)",
         ),
         (
             {"d_dropout": None},
@@ -131,6 +139,14 @@ def test_every_field_declares_a_type_that_is_checked() -> None:
         assert caught.value.key == name
 
 
+def test_fresh_noise_follows_the_update_unless_it_is_given() -> None:
+    assert GANConfig.paper().fresh_noise is True
+    assert GANConfig.paper(fresh_noise=False).fresh_noise is False
+    simultaneous = GANConfig.paper(update="simultaneous")
+    assert simultaneous.fresh_noise is False
+    assert GANConfig.from_mapping(simultaneous.to_mapping()) == simultaneous
+
+
 def test_paper_setting_survives_json() -> None:
     config = GANConfig.paper(noise="gaussian", g_joint_dropout=0.25)
     assert GANConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
@@ -169,6 +185,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam_epsilon": (1e-3, {"optimizer": "adam"}),
     "generator_loss": ("minimax", {}),
     "d_loss": ("half_sum", {}),
+    "update": ("simultaneous", {"fresh_noise": False}),
+    "precision": ("bfloat16", {}),
     "d_steps": (2, {}),
     "fresh_noise": (False, {}),
     "fake_labels": ("uniform", {}),

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -9,6 +11,7 @@ from cgan_core.losses import (
     minimax,
     non_saturating,
     sum_of_cross_entropies,
+    with_slopes,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -46,14 +49,26 @@ def test_minimax_and_the_discriminators_fake_term_cancel() -> None:
     torch.testing.assert_close(fake_term + minimax(FAKE), torch.zeros((), dtype=torch.float64))
 
 
+AT_EXTREMES = {  # means over -200, 200 and 0
+    "non_saturating": (200 + math.log(2)) / 3,
+    "minimax": -(200 + math.log(2)) / 3,
+    "least_squares": (201**2 + 199**2 + 1) / 6,
+    "hinge": 0.0,
+    "sum": (400 + 2 * math.log(2)) / 3,
+    "half_sum": (200 + math.log(2)) / 3,
+}
+D_AT_EXTREMES = AT_EXTREMES | {
+    "least_squares": (201**2 + 199**2 + 1 + 2 * 200**2) / 6,
+    "hinge": (201 + 0 + 1) / 3 * 2,
+}
+
+
 @pytest.mark.parametrize("name", list(GENERATOR_LOSSES))
 def test_generator_losses_are_stable(name: str) -> None:
     logits = EXTREME.clone().requires_grad_()
     loss = GENERATOR_LOSSES[name](logits)
     (gradient,) = torch.autograd.grad(loss, logits)
-    truth = torch.tensor([200.0, 0.0, 0.6931472]) if name == "non_saturating" else None
-    truth = -torch.tensor([0.0, 200.0, 0.6931472]) if truth is None else truth
-    torch.testing.assert_close(loss.detach(), truth.mean())
+    assert loss.item() == pytest.approx(AT_EXTREMES[name], rel=1e-6, abs=1e-6)
     assert gradient.isfinite().all()
 
 
@@ -62,11 +77,25 @@ def test_discriminator_losses_are_stable(name: str) -> None:
     real, fake = EXTREME.clone().requires_grad_(), EXTREME.clone().requires_grad_()
     loss = DISCRIMINATOR_LOSSES[name](real, fake)
     gradients = torch.autograd.grad(loss, (real, fake))
-    torch.testing.assert_close(
-        loss.detach() / (0.5 if name == "half_sum" else 1.0),
-        torch.tensor((400 + 2 * 0.6931472) / 3),
-    )
+    assert loss.item() == pytest.approx(D_AT_EXTREMES[name], rel=1e-6)
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_slopes_are_those_of_the_sigmoid_and_far_from_it_none_is_lost() -> None:
+    logits = torch.tensor([-70.0, -3.0, 0.0, 3.0, 70.0], dtype=torch.float64)
+    _, (real, fake) = with_slopes(sum_of_cross_entropies, logits, logits)
+    _, (chased,) = with_slopes(non_saturating, logits)
+    d = 1 / (1 + torch.exp(-logits))
+    off = 1 / (1 + torch.exp(logits))  # 1 - D, which is 4e-31 at a logit of 70
+    for found, truth in ((real, -off), (fake, d), (chased, -off)):
+        torch.testing.assert_close(found * 5, truth, rtol=1e-12, atol=0)
+
+
+def test_each_member_of_a_stack_has_its_own_loss() -> None:
+    real, fake = REAL.view(5, 10), FAKE.view(5, 10)
+    for name, loss in DISCRIMINATOR_LOSSES.items():
+        each = torch.stack([loss(*pair) for pair in zip(real, fake, strict=True)])
+        torch.testing.assert_close(loss(real, fake), each, msg=name)
 
 
 def test_the_two_generator_losses_pull_the_same_way() -> None:

@@ -18,9 +18,18 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in [(3, 4), (5,)]]
 
 
+def player(values: list[nn.Parameter]) -> nn.Module:
+    return nn.ParameterList(values)
+
+
 def gradients(t: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(100 + t)
     return [torch.randn(shape, generator=generator) for shape in [(3, 4), (5,)]]
+
+
+def named(values: list[Tensor]) -> list[tuple[str, Tensor]]:
+    """In another order than the parameters': names count."""
+    return [(str(position), value) for position, value in enumerate(values)][::-1]
 
 
 def test_the_papers_rate_falls_from_a_tenth_to_a_millionth() -> None:
@@ -65,13 +74,13 @@ def test_momentum_never_falls(start: float, final: float, early: float, late: fl
 def test_sgd_holds_the_rate_inside_the_velocity(changes: dict[str, Any]) -> None:
     config = GANConfig.paper(**changes)
     ours, ratio = parameters(), 0.3
-    optimizer = PlayerOptimizer(config, ours, ratio)
+    optimizer = PlayerOptimizer(config, player(ours), ratio)
     truth = [parameter.detach().double() for parameter in parameters()]
     velocity = [torch.zeros_like(weight) for weight in truth]
     for update in range(STEPS):
         t, within = divmod(update, config.d_steps)
         epoch = t / 2
-        optimizer.step(gradients(update), t, epoch, first_of_t=within == 0)
+        optimizer.step(named(gradients(update)), t, epoch, first_of_t=within == 0)
         rate = max(0.1 / config.learning_rate_decay**t, config.min_learning_rate) * ratio
         rise = max(config.final_momentum - config.momentum, 0)
         m = config.momentum + rise * min(epoch / config.momentum_epochs, 1)
@@ -85,11 +94,19 @@ def test_sgd_holds_the_rate_inside_the_velocity(changes: dict[str, Any]) -> None
 def test_sgd_stands_still_once_the_rate_is_nothing() -> None:
     config = GANConfig.paper(learning_rate_decay=2.0, min_learning_rate=0.0)
     ours = parameters()
-    optimizer = PlayerOptimizer(config, ours)
+    optimizer = PlayerOptimizer(config, player(ours))
     for t in (1073, 1074, 1075, 1076, 2000):
-        optimizer.step(gradients(t), t, 0.0)
+        optimizer.step(named(gradients(t)), t, 0.0)
     for parameter, start in zip(ours, parameters(), strict=True):
         assert torch.equal(parameter, start)
+
+
+def test_buffers_that_a_state_does_not_name_start_anew() -> None:
+    """As in the checkpoints of a player that had made no step, which once had none."""
+    optimizer = PlayerOptimizer(GANConfig.paper(), player(parameters()))
+    optimizer.step(named(gradients(0)), 0, 0.0)
+    optimizer.load_state_dict({})
+    assert not any(value.any() for value in optimizer.state_dict().values())
 
 
 def test_adam_is_pytorchs_under_the_schedule() -> None:
@@ -97,10 +114,10 @@ def test_adam_is_pytorchs_under_the_schedule() -> None:
         optimizer="adam", learning_rate=0.01, learning_rate_decay=1.1, adam_beta2=0.9
     )
     ours, theirs = parameters(), parameters()
-    optimizer = PlayerOptimizer(config, ours, 2.0)
+    optimizer = PlayerOptimizer(config, player(ours), 2.0)
     plain = torch.optim.Adam(theirs, lr=1.0, betas=(0.5, 0.9), foreach=False)
     for t in range(STEPS):
-        optimizer.step(gradients(t), t, 0.0)
+        optimizer.step(named(gradients(t)), t, 0.0)
         plain.param_groups[0]["lr"] = 0.01 / 1.1**t * 2
         for parameter, gradient in zip(theirs, gradients(t), strict=True):
             parameter.grad = gradient
@@ -113,16 +130,16 @@ def test_adam_is_pytorchs_under_the_schedule() -> None:
 def test_state_taken_over_goes_on_bit_for_bit(kind: str) -> None:
     config = GANConfig.paper(optimizer=kind)
     straight, halved = parameters(), parameters()
-    optimizer = PlayerOptimizer(config, straight)
-    first = PlayerOptimizer(config, halved)
+    optimizer = PlayerOptimizer(config, player(straight))
+    first = PlayerOptimizer(config, player(halved))
     for t in range(4):
-        optimizer.step(gradients(t), t, 0.0)
+        optimizer.step(named(gradients(t)), t, 0.0)
     for t in range(2):
-        first.step(gradients(t), t, 0.0)
-    second = PlayerOptimizer(config, halved)
+        first.step(named(gradients(t)), t, 0.0)
+    second = PlayerOptimizer(config, player(halved))
     second.load_state_dict(first.state_dict())
     for t in range(2, 4):
-        second.step(gradients(t), t, 0.0)
+        second.step(named(gradients(t)), t, 0.0)
     assert all(torch.equal(a, b) for a, b in zip(straight, halved, strict=True))
     assert sorted(second.state_dict()) == sorted(optimizer.state_dict())
     for name, value in optimizer.state_dict().items():

@@ -25,6 +25,11 @@ from cgan_core.training import CheckpointError, Measurement, Trainer, next_point
 SPLITS = tiny_splits()
 EXAMPLES = Examples(SPLITS)
 KINDS = ["labels", "vectors", "none"]
+PLAYS: list[dict[str, Any]] = [
+    {"fresh_noise": True},
+    {"fresh_noise": False},
+    {"update": "simultaneous"},
+]
 DIVERGING = tiny_config(d_init_range=1e38)
 
 
@@ -42,7 +47,7 @@ def wide(y: Tensor | None) -> Tensor | None:
 
 
 class Textbook:
-    """Algorithm 1 in float64 as it is printed: real and fake apart, plain velocities."""
+    """Both kinds of update in float64: real and fake apart, plain autograd, plain velocities."""
 
     def __init__(self, start: Member) -> None:
         self.config, self.examples, self.seed = start.config, start.examples, start.seed
@@ -86,9 +91,11 @@ class Textbook:
         )
         return images.double(), y
 
-    def descend(self, loss: Tensor, network: torch.nn.Module, rate: float) -> None:
-        weights = list(network.parameters())
-        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+    def slopes(self, loss: Tensor, network: torch.nn.Module) -> list[Tensor]:
+        return list(torch.autograd.grad(loss, list(network.parameters()), retain_graph=True))
+
+    def descend(self, slopes: list[Tensor], network: torch.nn.Module, rate: float) -> None:
+        for weight, gradient in zip(network.parameters(), slopes, strict=True):
             epoch = self.t * self.config.d_steps / (len(self.examples) // self.config.batch_size)
             momentum = 0.5 + 0.2 * min(epoch / 250, 1)
             self.velocity[weight].mul_(momentum).sub_(rate * gradient)
@@ -110,30 +117,42 @@ class Textbook:
             loss = -torch.log(torch.sigmoid(real_logits)).mean()
             loss = loss - torch.log(1 - torch.sigmoid(fake_logits)).mean()
             loss = loss / 2 if config.d_loss == "half_sum" else loss
-            self.descend(loss, self.discriminator, rate * config.d_rate_ratio)
+            slopes = self.slopes(loss, self.discriminator)
+            if config.update == "simultaneous":  # while the discriminator is what it was
+                masks = {k: v[rows:] for k, v in both.items()}
+                g_slopes, g_loss = self.chase(fake, fake_y, masks)
+            self.descend(slopes, self.discriminator, rate * config.d_rate_ratio)
             total += float(loss.detach()) / config.d_steps
         if config.fresh_noise:
             fake, fake_y = self.fake("generator fake 0", config.d_steps)
-        masks = self.masks(places, "discriminator masks of generator", rows)
-        judged = torch.sigmoid(self.logits(fake, fake_y, masks))
-        saturating = config.generator_loss == "minimax"
-        loss = torch.log(1 - judged).mean() if saturating else -torch.log(judged).mean()
-        self.descend(loss, self.generator, rate)
+        if config.update == "alternating":
+            masks = self.masks(places, "discriminator masks of generator", rows)
+            g_slopes, g_loss = self.chase(fake, fake_y, masks)
+        self.descend(g_slopes, self.generator, rate)
         self.d_losses.append(total)
-        self.g_losses.append(float(loss.detach()))
+        self.g_losses.append(g_loss)
         self.t += 1
+
+    def chase(
+        self, fake: Tensor, y: Tensor | None, masks: dict[str, Any]
+    ) -> tuple[list[Tensor], float]:
+        """The generator's gradients and loss."""
+        judged = torch.sigmoid(self.logits(fake, y, masks))
+        saturating = self.config.generator_loss == "minimax"
+        loss = torch.log(1 - judged).mean() if saturating else -torch.log(judged).mean()
+        return self.slopes(loss, self.generator), float(loss.detach())
 
 
 @pytest.mark.parametrize("conditions", KINDS)
 @pytest.mark.parametrize("d_steps", [1, 2])
-@pytest.mark.parametrize("fresh_noise", [True, False])
+@pytest.mark.parametrize("play", PLAYS)
 @pytest.mark.parametrize("losses", [("non_saturating", "sum"), ("minimax", "half_sum")])
-def test_member_plays_algorithm_1(
-    conditions: str, d_steps: int, fresh_noise: bool, losses: tuple[str, str]
+def test_member_plays_by_the_book(
+    conditions: str, d_steps: int, play: dict[str, Any], losses: tuple[str, str]
 ) -> None:
     config = tiny_config(
         d_steps=d_steps,
-        fresh_noise=fresh_noise,
+        **play,
         generator_loss=losses[0],
         d_loss=losses[1],
         d_rate_ratio=0.7,
@@ -168,11 +187,11 @@ def test_members_start_as_the_protocol_says() -> None:
     torch.testing.assert_close(drawn, mean)
 
 
-@pytest.mark.parametrize("fresh_noise", [True, False])
+@pytest.mark.parametrize("play", PLAYS)
 def test_each_update_touches_its_own_player_alone(
-    monkeypatch: pytest.MonkeyPatch, fresh_noise: bool
+    monkeypatch: pytest.MonkeyPatch, play: dict[str, Any]
 ) -> None:
-    member = Member(tiny_config(d_steps=2, fresh_noise=fresh_noise), EXAMPLES, seed=0)
+    member = Member(tiny_config(d_steps=2, **play), EXAMPLES, seed=0)
     original, touched = PlayerOptimizer.step, []
 
     def watched(self: PlayerOptimizer, *args: Any, **kwargs: Any) -> None:
@@ -249,12 +268,13 @@ def results(measurements: list[Measurement]) -> list[tuple[int, float, dict[str,
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("conditions", KINDS)
 @pytest.mark.parametrize("steps", [10, 7, 0])
+@pytest.mark.parametrize("play", [{}, {"update": "simultaneous", "precision": "bfloat16"}])
 def test_resuming_is_going_straight(
-    tmp_path: Path, optimizer: str, conditions: str, steps: int
+    tmp_path: Path, optimizer: str, conditions: str, steps: int, play: dict[str, Any]
 ) -> None:
     """Saved after two measurements, in the middle of an interval, and before the first step."""
     splits = tiny_splits(conditions)
-    config = tiny_config(optimizer=optimizer)
+    config = tiny_config(optimizer=optimizer, **play)
     straight = Trainer(config, splits, seeds=5)
     first, second = Trainer(config, splits, seeds=5), Trainer(config, splits, seeds=5)
     whole = of(straight)
@@ -266,6 +286,35 @@ def test_resuming_is_going_straight(
     rest = of(second)
     assert results(early + rest) == results(whole)
     assert equal(straight.members[0], second.members[0])
+
+
+def test_checkpoint_from_before_a_field_was_added_is_taken_up(tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config(), SPLITS, seeds=0)
+    trainer.advance(2)
+    trainer.save(tmp_path)
+    progress = json.loads((tmp_path / "state.json").read_text())
+    for name in ("update", "precision"):
+        del progress["configs"][0][name]
+    (tmp_path / "state.json").write_text(json.dumps(progress))
+    other = Trainer(tiny_config(), SPLITS, seeds=0)
+    other.load(tmp_path)
+    assert equal(other.members[0], trainer.members[0])
+
+
+def test_products_in_bfloat16_leave_the_weights_in_float32() -> None:
+    """And move them as float32 products do, but for rounding."""
+    whole, rounded = (
+        Member(tiny_config(precision=precision, d_init_range=0.3, g_init_range=0.3), EXAMPLES, 0)
+        for precision in ("float32", "bfloat16")
+    )
+    before = [parameter.detach().clone() for parameter in parameters(whole)]
+    whole.advance(1)
+    rounded.advance(1)
+    assert all(value.dtype != torch.bfloat16 for value in rounded.state_dict().values())
+    for start, a, b in zip(before, parameters(whole), parameters(rounded), strict=True):
+        moved = (a - start).norm()
+        assert moved > 0
+        assert (a - b).norm() <= 0.1 * moved
 
 
 def test_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:

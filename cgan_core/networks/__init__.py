@@ -5,5 +5,6 @@ Axis names: rows (of a mini-batch), pixels (height * width * channels), units (o
 
 from cgan_core.networks.layers import ConditionKind, Masks
 from cgan_core.networks.mlp import Discriminator, Generator
+from cgan_core.networks.tape import Tape
 
-__all__ = ["ConditionKind", "Discriminator", "Generator", "Masks"]
+__all__ = ["ConditionKind", "Discriminator", "Generator", "Masks", "Tape"]

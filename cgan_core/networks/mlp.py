@@ -16,6 +16,7 @@ from cgan_core.networks.layers import (
     joint_width,
     maxout,
 )
+from cgan_core.networks.tape import Tape, apply_layer
 
 
 class Generator(nn.Module):
@@ -45,13 +46,17 @@ class Generator(nn.Module):
         noise: Float[Tensor, "rows noise_dim"],
         condition: Conditions | None,
         masks: Masks | None = None,
+        tape: Tape | None = None,
     ) -> Float[Tensor, "rows pixels"]:
-        """Generates images in [0, 1]."""
-        halves = [drop(functional.relu(self.noise(noise)), masks, "noise")]
+        """Generates images in [0, 1]; with a tape, in its precision and for its gradients."""
+        hidden = functional.relu(apply_layer(self.noise, noise, "noise", tape))
+        halves = [drop(hidden, masks, "noise")]
         if self.condition is not None and condition is not None:
-            halves.append(drop(functional.relu(self.condition(condition)), masks, "condition"))
-        hidden = functional.relu(self.joint(join(halves, product=self._product)))
-        return torch.sigmoid(self.image(drop(hidden, masks, "joint")))
+            hidden = functional.relu(apply_layer(self.condition, condition, "condition", tape))
+            halves.append(drop(hidden, masks, "condition"))
+        joint = apply_layer(self.joint, join(halves, product=self._product), "joint", tape)
+        hidden = drop(functional.relu(joint), masks, "joint")
+        return torch.sigmoid(apply_layer(self.image, hidden, "image", tape))
 
 
 class Discriminator(nn.Module):
@@ -81,18 +86,18 @@ class Discriminator(nn.Module):
         image: Float[Tensor, "rows pixels"],
         condition: Conditions | None,
         masks: Masks | None = None,
+        tape: Tape | None = None,
     ) -> Float[Tensor, " rows"]:
         """Returns the logit of "real" of each image."""
         config = self._config
-        affine = self.image(drop(image, masks, "input"))
+        affine = apply_layer(self.image, drop(image, masks, "input"), "image", tape)
         halves = [drop(maxout(affine, config.d_image_pieces), masks, "image")]
         if self.condition is not None and condition is not None:
-            hidden = maxout(self.condition(condition), config.d_condition_pieces)
-            halves.append(drop(hidden, masks, "condition"))
-        joint = self.joint(join(halves, product=self._product))
+            affine = apply_layer(self.condition, condition, "condition", tape)
+            halves.append(drop(maxout(affine, config.d_condition_pieces), masks, "condition"))
+        joint = apply_layer(self.joint, join(halves, product=self._product), "joint", tape)
         hidden = drop(maxout(joint, config.d_joint_pieces), masks, "joint")
-        logits: Tensor = self.logit(hidden)
-        return logits.squeeze(1)
+        return apply_layer(self.logit, hidden, "logit", tape).squeeze(1)
 
 
 def _rate(override: float | None, common: float) -> float:

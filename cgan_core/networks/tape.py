@@ -1,0 +1,129 @@
+"""What a network's affine layers saw in one forward pass, to form their gradients from.
+
+Autograd carries gradients from layer to layer; those of the weights are formed here, from the
+gradient u at a layer's output: dW = (s u)^T x and db = sum of s u over the rows, where s scales
+rows. So one backward pass can serve two losses (`cgan_core.game`), products can be of another
+precision than the weights, and the gradient at an input that nobody asks for is never made.
+
+Leading axes, where there are any, are the members of a stacked population. `torch.func.vmap` may
+return the records of a forward pass, for they are tuples of tensors.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cgan_core.networks.layers import ConditionLayer
+from cgan_core.networks.products import affine, matmul
+
+Rows = Float[Tensor, "*members rows"]
+Activations = Float[Tensor, "*members rows _"]
+
+
+class AffineRecord(NamedTuple):
+    """One use of y = x W^T + b; x and W as the product saw them."""
+
+    output: Tensor
+    input: Tensor
+    weight: Tensor
+
+    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
+        """Returns u^T x, in the workspace if there is one."""
+        u = at_output.to(self.input.dtype)
+        if workspace is None:
+            return (u.mT @ self.input).to(at_output.dtype)
+        shape = (u.shape[1], self.input.shape[1])
+        place = workspace[: shape[0] * shape[1]].view(shape)
+        if u.dtype == place.dtype:
+            return torch.mm(u.mT, self.input, out=place)
+        return place.copy_(u.mT @ self.input)
+
+    def input_gradient(self, at_output: Activations) -> Activations:
+        """Returns u W."""
+        return matmul(at_output.to(self.weight.dtype), self.weight).to(at_output.dtype)
+
+
+class LookupRecord(NamedTuple):
+    """One use of y = x W + b, where x is one-hot or a vector and W's gradient needs no speed."""
+
+    output: Tensor
+    input: Tensor
+
+    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
+        """Returns x^T u; it is small and needs no workspace."""
+        return self.input.to(at_output.dtype).mT @ at_output
+
+
+Record = AffineRecord | LookupRecord
+
+
+class Tape:
+    """Applies a network's affine layers and keeps what their gradients need.
+
+    Args:
+        dtype: of the matrix products; None leaves it to the weights.
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self._dtype = dtype
+        self.records: dict[str, Record] = {}
+
+    def apply(self, place: str, layer: nn.Module, x: Tensor) -> Activations:
+        """Applies an affine layer, on activations or on conditions."""
+        if isinstance(layer, ConditionLayer):
+            return self._look_up(place, layer, x)
+        assert isinstance(layer, nn.Linear)
+        return self._affine(place, layer, x)
+
+    def _affine(self, place: str, layer: nn.Linear, x: Activations) -> Activations:
+        weight = layer.weight.detach()
+        dtype = self._dtype or weight.dtype
+        x, weight = x.to(dtype), weight.to(dtype)
+        output = affine(x, weight, layer.bias)
+        self.records[place] = AffineRecord(output, x.detach(), weight)
+        return output
+
+    def _look_up(self, place: str, layer: ConditionLayer, condition: Tensor) -> Activations:
+        output: Tensor = layer(condition)
+        if not condition.dtype.is_floating_point:
+            classes = torch.arange(layer.weight.shape[-2], device=condition.device)
+            condition = condition.unsqueeze(-1) == classes
+        self.records[place] = LookupRecord(output, condition)
+        return output
+
+
+def apply_layer(
+    layer: nn.Module, x: Tensor, place: str, tape: Tape | None
+) -> Float[Tensor, "rows _"]:
+    """Applies an affine layer, on a tape where there is one."""
+    output: Tensor = layer(x) if tape is None else tape.apply(place, layer, x)
+    return output
+
+
+def output_gradients(
+    output: Tensor, cotangent: Tensor, records: Mapping[str, Record]
+) -> dict[str, Activations]:
+    """Returns the gradient at the output of each layer, by one backward pass."""
+    outputs = [record.output for record in records.values()]
+    gradients = torch.autograd.grad(output, outputs, cotangent)
+    return dict(zip(records, gradients, strict=True))
+
+
+def parameter_gradients(
+    records: Mapping[str, Record],
+    at_outputs: Mapping[str, Activations],
+    scale: Rows | None = None,
+    workspace: Tensor | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields the gradient of each weight and bias with its name, the rows scaled.
+
+    Each is made when it is asked for, so that one that is used up at once stays in the cache. In a
+    workspace (flat, as large as the largest weight) it lasts until the next one is asked for.
+    """
+    for place, u in at_outputs.items():
+        scaled = u if scale is None else u * scale.unsqueeze(-1)
+        yield f"{place}.weight", records[place].weight_gradient(scaled, workspace)
+        yield f"{place}.bias", scaled.sum(-2)
