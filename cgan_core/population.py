@@ -82,6 +82,8 @@ class Population:
     def advance(self, members: Sequence[Member], num_steps: int) -> list[Stretch]:
         """Makes `num_steps` updates of each of `members` that has not diverged.
 
+        On return they are made: nothing is left in a device's queue.
+
         A member that raises costs only itself: its neighbours go on.
         """
         return [_advance(member, num_steps) for member in members]

@@ -197,6 +197,8 @@ class Engine:
 
     def _ask(self, number: int, seconds: float) -> "Future[Progress]":
         lane = self._held(number)
+        if lane.asked is not None:
+            raise RuntimeError(f"lane {number} is to be asked for one step at a time")
         lane.asked, lane.since = Future(), time.monotonic()
         lane.until = lane.since + seconds
         lane.saved = None

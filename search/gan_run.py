@@ -120,17 +120,13 @@ class GANRun:
     fault: Exception | None = None
 
     def __post_init__(self) -> None:
+        self.signature: Hashable = signature(self.member.config)
         self._aim()
 
     @property
     def member(self) -> Member:
         """Its only member."""
         return self.trainer.members[0]
-
-    @property
-    def signature(self) -> Hashable:
-        """What members of one population have in common."""
-        return signature(self.member.config)
 
     @property
     def steps_left(self) -> int:

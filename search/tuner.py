@@ -17,6 +17,7 @@ from ray.tune.stopper import Stopper
 
 from search.attempt import cause_of, place_of
 from search.cluster import TrialResources
+from search.engine_seat import engines
 from search.history import History
 from search.proposer import Proposer
 from search.referee import OnProgress, Referee
@@ -133,7 +134,7 @@ def run_trials(
     *,
     max_concurrent: int,
     stop: StopRequest,
-    resources: TrialResources | None = None,
+    resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
 ) -> None:
     """Runs every trial that the study still wants, until none is left or a stop is asked for.
@@ -147,22 +148,20 @@ def run_trials(
         output: the study's folder, seen by all nodes.
         max_concurrent: trials at a time.
         stop: asked for by a signal or by the clock.
-        resources: what a trial holds; by default what the study asks for.
+        resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
 
     Raises:
         Exception: whatever kept the record from being written.
     """
     output = output.resolve()
-    wanted = spec.resources
-    resources = resources or TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial)
     referee = Referee(history, stop, halving_of(spec), on_progress)
     searcher = StudySearcher(
         Proposer(spec),
         history,
         output,
         max_concurrent=max_concurrent,
-        threads=wanted.threads,
+        threads=spec.resources.threads,
         stop=stop,
     )
     with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
@@ -210,6 +209,8 @@ def halving_of(spec: StudySpec) -> Halving | None:
 def _seats(
     make: MakeLanes, resources: TrialResources
 ) -> AbstractContextManager[Callable[[], Seat]]:
+    if resources.pack > 1:
+        return engines(make, resources.pack)
     device = "cuda:0" if resources.gpus else "cpu"  # the first that Ray lets the trial see
     return nullcontext(functools.partial(OwnSeat, make, device))
 

@@ -30,7 +30,7 @@ def score(params: Mapping[str, Any], kimg: float) -> float:
 class Fault:
     """What goes wrong with a trial once it has trained `kimg`; "once" leaves a mark."""
 
-    kind: Literal["raise", "kill_once", "infeasible", "nan", "hang"]
+    kind: Literal["raise", "kill_once", "poison_once", "infeasible", "nan", "hang"]
     kimg: float
 
 
@@ -65,6 +65,8 @@ class ClosedFormLanes:
         self.chunks.append([run.trial["number"] for run in runs])
         for run in runs:
             run.train(num_steps)
+            if run.poisoned:
+                raise RuntimeError("illegal memory access")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class ClosedFormRun:
     infeasible: str | None = None
     fault: Exception | None = None
     closed: bool = False
+    poisoned: bool = False
 
     def __post_init__(self) -> None:
         self.state = (self.trial["seed"] % 997 + 1) / 1000
@@ -167,6 +170,9 @@ class ClosedFormRun:
         if fault.kind == "kill_once" and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault.kind == "poison_once" and not mark.exists():
+            mark.touch()
+            self.poisoned = True
         if fault.kind == "hang":
             time.sleep(600)
         if fault.kind == "infeasible":

@@ -26,6 +26,7 @@ def changed(config: GANConfig, name: str) -> GANConfig:
     value = getattr(config, name)
     choices: list[Any] = [0.25, 0.75, 1.25, 3, 2, False, "adam", "gaussian", "minimax", "half_sum"]
     choices += ["uniform", "product", "sgd", "non_saturating", "sum", "empirical", "concat", True]
+    choices += ["simultaneous", "bfloat16"]
     for choice in choices:
         if choice == value:
             continue
@@ -42,8 +43,10 @@ NAMES = [field.name for field in dataclasses.fields(GANConfig) if field.name != 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_scalars_of_a_step_leave_the_signature_as_it_is(name: str) -> None:
-    config = GANConfig.paper(g_noise_units=100, g_condition_units=100)
-    config = dataclasses.replace(config, d_image_units=50)
+    # So that either join and either update is allowed.
+    config = GANConfig.paper(
+        g_noise_units=100, g_condition_units=100, d_image_units=50, fresh_noise=False
+    )
     assert (signature(changed(config, name)) == signature(config)) == (name in PER_MEMBER)
     hash(signature(config))
 
