@@ -224,6 +224,7 @@ class GANRun:
         self.trainer.population.leave(self.member)
 
     def _out_of_memory(self, error: Exception) -> bool:
+        """Marks the member infeasible if memory ran out; returns whether it did."""
         # PyTorch has a class for it on a GPU only; on a CPU its allocator raises a RuntimeError.
         named = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not named and "can't allocate memory" not in str(error):
