@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
 from cgan_core.member import Member
 from cgan_core.model import Model
+from cgan_core.population import Population
 from cgan_core.replacing import replacing
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
@@ -45,6 +45,22 @@ class Measurement:
     infeasible: str | None = None
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a trainer at one moment: tensors, and the rest as it is in JSON."""
+
+    state: dict[str, Tensor]
+    progress: dict[str, object]
+
+    def save(self, folder: Path) -> None:
+        """Writes tensors as safetensors, the rest as JSON, each whole or not."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / STATE_FILE) as partial:
+            save_file(self.state, partial)
+        with replacing(folder / PROGRESS_FILE) as partial:
+            partial.write_text(json.dumps(self.progress))
+
+
 class Trainer:
     """Trains a population of conditional adversarial nets on the same data.
 
@@ -59,7 +75,8 @@ class Trainer:
 
     Args:
         configs: hyperparameters, one a member (or one configuration for P = 1).
-        splits: data; only the training split is seen.
+        data: splits, of which only training is seen; or a population that is joined, which may
+            have other members too.
         seeds: one a member.
 
     Raises:
@@ -69,20 +86,21 @@ class Trainer:
     def __init__(
         self,
         configs: GANConfig | Sequence[GANConfig],
-        splits: DataSplits,
+        data: DataSplits | Population,
         seeds: int | Sequence[int],
     ) -> None:
         configs = [configs] if isinstance(configs, GANConfig) else list(configs)
         seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-        self.examples = Examples(splits)
+        if isinstance(data, DataSplits):
+            data = Population(Examples(data), capacity=len(seeds))
+        self.population, self.examples = data, data.examples
         pairs = zip(configs, seeds, strict=True)
-        self.members = [Member(config, self.examples, seed) for config, seed in pairs]
+        self.members = [self.population.join(config, seed) for config, seed in pairs]
         self.elapsed_seconds = 0.0
 
     def advance(self, num_steps: int) -> None:
         """Makes `num_steps` generator updates of every member that has not diverged."""
-        for member in self.members:
-            self._timed(member, num_steps)
+        self._advance(self.members, num_steps)
 
     def measure(self, member: int, kimg: float) -> Measurement:
         """Returns a member's measurement at a point, with its mean losses since the last one."""
@@ -105,7 +123,7 @@ class Trainer:
                 if steps == 0:
                     reported.add(position)
                     continue
-                self._timed(member, steps)
+                self._advance([member], steps)
                 measurement = self.measure(position, point)
                 if measurement.infeasible:
                     reported.add(position)
@@ -118,10 +136,11 @@ class Trainer:
         examples = self.examples
         return Model.of(subject.config, examples.image_shape, examples.kind, parameters)
 
-    def _timed(self, member: Member, num_steps: int) -> None:
-        started = time.perf_counter()
-        member.advance(num_steps)
-        self.elapsed_seconds += time.perf_counter() - started
+    def _advance(self, members: Sequence[Member], num_steps: int) -> None:
+        for stretch in self.population.advance(members, num_steps):
+            self.elapsed_seconds += stretch.seconds
+            if stretch.fault is not None:
+                raise stretch.fault
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the state of every member by flat name."""
@@ -138,14 +157,14 @@ class Trainer:
             own = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
             member.load_state_dict(own)
 
-    def save(self, folder: Path) -> None:
-        """Writes a checkpoint: tensors as safetensors, the rest as JSON, each whole or not."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def snapshot(self) -> Checkpoint:
+        """Returns a copy of all that the future depends on."""
         progress = self._identity() | {"seconds": self.elapsed_seconds}
-        with replacing(folder / STATE_FILE) as partial:
-            save_file(self.state_dict(), partial)
-        with replacing(folder / PROGRESS_FILE) as partial:
-            partial.write_text(json.dumps(progress))
+        return Checkpoint(self.state_dict(), progress)
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint."""
+        self.snapshot().save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint, bit for bit on the same hardware.

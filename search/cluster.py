@@ -10,6 +10,8 @@ from typing import NamedTuple
 import ray
 from ray._private.utils import read_ray_address
 
+RESOURCE_UNIT = 1e-4  # Ray counts in it, to the nearest: a sixth of a GPU would be too much
+
 _NO_TOKEN = (
     "the Ray cluster at {!r} asks for a token: set RAY_AUTH_MODE=token, with the cluster's token "
     "in RAY_AUTH_TOKEN or ~/.ray/auth_token"
@@ -21,15 +23,17 @@ class ClusterError(ValueError):
 
 
 class TrialResources(NamedTuple):
-    """What one trial holds while it runs."""
+    """What one trial holds while it runs, and how many trials share its process."""
 
     cpus: float = 1.0
     gpus: float = 0.0
+    pack: int = 1
 
     @property
-    def threads(self) -> int:
-        """Threads of one trial: with as many processes as cores, more would only collide."""
-        return max(1, int(self.cpus))
+    def bundle(self) -> dict[str, float]:
+        """The same as Ray has it."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return {name: count for name, count in wanted.items() if count}
 
 
 @contextmanager
@@ -99,17 +103,40 @@ def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:
         ClusterError: There are fewer CPUs or GPUs than one trial needs.
     """
     notice = None
-    here = TrialResources(*(ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")))
-    if wanted.gpus and not here.gpus:
+    here = [ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")]
+    if wanted.gpus and not here[1]:
         notice = f"no GPU here: `gpus_per_trial` is 0 instead of {wanted.gpus:g}"
         wanted = wanted._replace(gpus=0.0)
-    for name, need, have in zip(TrialResources._fields, wanted, here, strict=True):
+    for name, need, have in zip(("cpus", "gpus"), wanted[:2], here, strict=True):
         if need > have:
             raise ClusterError(
                 f"`resources.{name}_per_trial <= {have:g}`, all there are, must hold, "
                 f"but got {name}_per_trial={need:g}"
             )
     return wanted, notice
+
+
+def packed(resources: TrialResources, pack: int) -> TrialResources:
+    """What a trial holds that shares an engine: an Nth of its device, so that no more come there.
+
+    Raises:
+        ClusterError: No node has the CPUs for so many.
+    """
+    if pack == 1:
+        return resources
+    if resources.gpus:
+        return resources._replace(gpus=_share(1.0, pack), pack=pack)
+    cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    if pack * resources.cpus > cpus:
+        raise ClusterError(
+            f"`resources.pack * cpus_per_trial <= {cpus:g}`, the CPUs of a node, must hold, "
+            f"but got pack={pack}, cpus_per_trial={resources.cpus:g}"
+        )
+    return resources._replace(cpus=_share(cpus, pack), pack=pack)
+
+
+def _share(whole: float, parts: int) -> float:
+    return math.floor(whole / parts / RESOURCE_UNIT) * RESOURCE_UNIT
 
 
 def room_for_trials(resources: TrialResources) -> int:

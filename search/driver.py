@@ -80,7 +80,7 @@ def run_study(
         with ExitStack() as stack:
             with signals_held_back():
                 stack.enter_context(ray_running(address))
-            place = Place.found(spec, screen, max_concurrent)
+            place = Place.found(prepared, history.ledger, screen, max_concurrent)
             return Session(prepared, history, tracker, screen, place).run(extension)
 
 
@@ -122,10 +122,16 @@ def dry_run(spec: StudySpec, output: Path, max_concurrent: int | None = None) ->
     """
     notes: list[str] = []
     prepared = PreparedStudy(spec, output, resume=False, say=notes.append)
-    room = max_concurrent or max(1, int(cores() / spec.resources.cpus_per_trial))
-    cost = prepared.estimate(min(room, spec.budget.trials))
+    wanted = spec.resources
+    pack = 1 if wanted.pack == "auto" else wanted.pack
+    room = pack if pack > 1 else max(1, int(cores() / wanted.cpus_per_trial))
+    cost = prepared.estimate(min(max_concurrent or room, spec.budget.trials), pack)
     resolved = json.dumps(spec.model_dump(mode="json"), indent=2)
-    return "\n".join([*notes, resolved, *describe(spec, cost)])
+    lines = [*notes, resolved, *describe(spec, cost)]
+    if wanted.pack == "auto" and 0 < wanted.gpus_per_trial < 1:
+        most = int(1 / wanted.gpus_per_trial)
+        lines.append(f"packs       on GPUs a probe settles how many share one, up to {most}")
+    return "\n".join(lines)
 
 
 def _never_begun(folder: Path) -> bool:

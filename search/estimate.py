@@ -40,6 +40,7 @@ class Estimate:
         device_seconds: all trials, as halving is expected to stop them.
         device_seconds_at_most: all trials, were none stopped.
         concurrent: trials at a time.
+        pack: trials that share an engine, which are advanced one after another here.
         disk_bytes: checkpoints and pictures at their largest.
     """
 
@@ -49,17 +50,23 @@ class Estimate:
     device_seconds: float
     device_seconds_at_most: float
     concurrent: int
+    pack: int
     disk_bytes: int
 
     @property
     def seconds(self) -> float:
         """Wall time as halving is expected to go."""
-        return max(self.device_seconds / self.concurrent, self.trial_seconds)
+        return max(self.device_seconds / self.processes, self.trial_seconds)
 
     @property
     def seconds_at_most(self) -> float:
         """Wall time were no trial stopped."""
-        return max(self.device_seconds_at_most / self.concurrent, self.trial_seconds)
+        return max(self.device_seconds_at_most / self.processes, self.trial_seconds)
+
+    @property
+    def processes(self) -> int:
+        """How many of them train at a time."""
+        return math.ceil(self.concurrent / self.pack)
 
 
 def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibration:
@@ -89,7 +96,9 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
     )
 
 
-def estimate(spec: StudySpec, calibration: Calibration, concurrent: int) -> Estimate:
+def estimate(
+    spec: StudySpec, calibration: Calibration, concurrent: int, pack: int = 1
+) -> Estimate:
     """Adds up the trials of a study as its rungs are expected to thin them."""
     budget, scheduler = spec.budget, spec.scheduler
     rungs: tuple[float, ...] = ()
@@ -115,6 +124,7 @@ def estimate(spec: StudySpec, calibration: Calibration, concurrent: int) -> Esti
         device_seconds=kimg * per_kimg,
         device_seconds_at_most=budget.trials * budget.kimg_per_trial * per_kimg,
         concurrent=concurrent,
+        pack=pack,
         disk_bytes=running + ended + grids,
     )
 
@@ -140,6 +150,9 @@ def describe(spec: StudySpec, cost: Estimate) -> list[str]:
         f"trials      {spec.budget.trials} ({plan}), {cost.concurrent} at a time, "
         f"{spec.budget.kimg_per_trial:g} kimg each",
     ]
+    if cost.pack > 1:
+        device = "a GPU" if spec.resources.gpus_per_trial else "a node's CPUs"
+        lines.append(f"packs       {cost.pack} trials share an engine and {device} in equal parts")
     if cost.rungs:
         steps = ", ".join(
             f"{left} past {rung:g} kimg"

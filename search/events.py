@@ -94,7 +94,10 @@ class Proposed(_Event):
 
 
 class Started(_Event):
-    """An attempt at a trial began on a device, from scratch (0 kimg) or from a checkpoint."""
+    """An attempt at a trial began on a device, from scratch (0 kimg) or from a checkpoint.
+
+    `pid` is the process that trains it, `pack` how many trials that advances together at most.
+    """
 
     event: Literal["started"] = "started"
     number: Count
@@ -103,6 +106,7 @@ class Started(_Event):
     node: str
     device: str
     pid: int
+    pack: Annotated[int, Field(ge=1)] = 1
 
 
 class Checkpointed(_Event):

@@ -1,8 +1,7 @@
 """A trial of this project: a conditional adversarial net, scored while it trains."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,18 @@ from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, SampleError, Scores
 from cgan_core.member import Member
 from cgan_core.pictures import class_grid, save_grid, to_bytes
+from cgan_core.population import Population, Stretch, signature
 from cgan_core.stopping import BestState
-from cgan_core.training import Trainer, next_point
+from cgan_core.training import Checkpoint, Trainer, next_point
 from search.data_source import DataSource
 from search.points import write_points
 from search.trial import Direction
 from search.trial_run import Progress
 
-CHUNK_STEPS = 10  # updates between looks at the clock
-
 
 @dataclass(frozen=True)
 class GANRuns:
-    """Makes the runs of one study; travels to the workers once.
+    """Makes the lanes of one study; travels once to each process that trains.
 
     Args:
         data: where the data come from.
@@ -48,14 +46,10 @@ class GANRuns:
     metric: str = "validation_log_likelihood"
     direction: Direction = "maximize"
 
-    def __call__(self, trial: Mapping[str, Any]) -> "GANRun":
-        """Creates the run of one trial."""
-        torch.set_num_threads(int(trial["threads"]))
-        # Subnormal weights would slow every product down and change no result worth having.
-        torch.set_flush_denormal(True)
-        splits, evaluator = _prepared(self.data, self.protocol)
-        config = GANConfig.from_mapping({**self.model, **trial["params"]})
-        return GANRun(self, trial, Trainer(config, splits, int(trial["seed"])), evaluator)
+    def __call__(self, device: str, capacity: int) -> "GANLanes":
+        """Creates lanes; the data are read with the first trial."""
+        # Training on a GPU is not built: wherever trials are placed, members are on the CPU.
+        return GANLanes(self, capacity)
 
 
 @lru_cache(maxsize=1)
@@ -70,7 +64,51 @@ def _prepared(data: DataSource, protocol: Protocol) -> tuple[DataSplits, Evaluat
     return splits, Evaluator(splits, protocol)
 
 
-@dataclass
+class GANLanes:
+    """Populations of one device, one a signature: `search.trial_run.Lanes`."""
+
+    device = Population.device
+    fused = Population.fused
+
+    def __init__(self, runs: GANRuns, capacity: int) -> None:
+        self._runs, self._capacity = runs, capacity
+        self._populations: dict[Hashable, Population] = {}
+
+    def open(self, trial: Mapping[str, Any]) -> "GANRun":
+        """Creates the run of one trial."""
+        torch.set_num_threads(int(trial["threads"]))
+        # Subnormal weights would slow every product down and change no result worth having.
+        torch.set_flush_denormal(True)
+        _, evaluator = _prepared(self._runs.data, self._runs.protocol)
+        config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
+        key = signature(config)
+        if key not in self._populations:
+            self._populations[key] = Population(evaluator.examples, self._capacity)
+        trainer = Trainer(config, self._populations[key], int(trial["seed"]))
+        return GANRun(self._runs, trial, trainer, evaluator)
+
+    def advance(self, runs: Sequence["GANRun"], num_steps: int) -> None:
+        """Trains runs of one signature by `num_steps`."""
+        population = runs[0].trainer.population
+        stretches = population.advance([run.member for run in runs], num_steps)
+        for run, stretch in zip(runs, stretches, strict=True):
+            run.take(stretch)
+
+
+@dataclass(frozen=True)
+class GANSnapshot:
+    """The state of a trainer, and the best generator before it."""
+
+    trainer: Checkpoint
+    best: BestState
+
+    def save(self, folder: Path) -> None:
+        """Writes both."""
+        self.trainer.save(folder)
+        self.best.save(folder)
+
+
+@dataclass(eq=False)
 class GANRun:
     """One trial in training: `search.trial_run.TrialRun`."""
 
@@ -79,38 +117,64 @@ class GANRun:
     trainer: Trainer
     evaluator: Evaluator
     best: BestState = field(default_factory=BestState)
+    fault: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.signature: Hashable = signature(self.member.config)
+        self._aim()
 
     @property
-    def _member(self) -> Member:
+    def member(self) -> Member:
+        """Its only member."""
         return self.trainer.members[0]
 
-    def advance(self, seconds: float) -> Progress:
-        """Trains until a measurement is made or about `seconds` have passed."""
-        until = time.monotonic() + seconds
-        runs = self.runs
-        point, steps = next_point(self._member, runs.measure_kimg, runs.kimg_per_trial)
+    @property
+    def steps_left(self) -> int:
+        """Updates to the next measurement; 0 where it is due, or the run cannot go on."""
+        if self.member.infeasible or self.fault:
+            return 0
+        return max(self._due - self.member.t, 0)
+
+    def _aim(self) -> None:
+        """Sets the point of the next measurement, and the update where it is due."""
+        runs, member = self.runs, self.member
+        self._point, steps = next_point(member, runs.measure_kimg, runs.kimg_per_trial)
+        self._due = member.t + steps
+
+    def take(self, stretch: Stretch) -> None:
+        """Takes in what some updates were to the member."""
+        self.trainer.elapsed_seconds += stretch.seconds
+        if stretch.fault is not None and not self._out_of_memory(stretch.fault):
+            self.fault = stretch.fault
+
+    def measure(self) -> Progress:
+        """Scores the member, or says why it cannot go on."""
+        if self.fault is not None:
+            raise self.fault
+        if self.member.infeasible:
+            return self.progress()
         try:
-            while steps > 0 and time.monotonic() < until and not self._member.infeasible:
-                now = min(steps, CHUNK_STEPS)
-                self.trainer.advance(now)
-                steps -= now
-            if not self._member.infeasible and steps == 0:
-                return self._measure(point)
+            progress = self._measure(self._point)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not self._out_of_memory(error):
                 raise
-            self._member.fail(f"out of memory ({str(error).partition(chr(10))[0]})")
-        return self._progress(self._member.kimg)
+            return self.progress()
+        self._aim()
+        return progress
+
+    def progress(self) -> Progress:
+        """Tells where the member stands."""
+        return self._progress(self.member.kimg)
 
     def _measure(self, point: float) -> Progress:
         measurement = self.trainer.measure(0, point)
         if measurement.infeasible:
             return self._progress(point)
-        config, generator = self._member.config, self._member.generator
+        config, generator = self.member.config, self.member.generator
         try:
             samples = self.evaluator.draw(generator, config.noise, config.noise_dim)
         except SampleError as error:
-            self._member.fail(f"sample ({error})")
+            self.member.fail(f"sample ({error})")
             return self._progress(point)
         scores = self.evaluator.validation(samples)
         metrics = {**metrics_of(scores), **measurement.metrics}
@@ -125,12 +189,12 @@ class GANRun:
             elapsed_seconds=self.trainer.elapsed_seconds,
             metrics=metrics,
             done=metrics is not None and kimg >= self.runs.kimg_per_trial,
-            infeasible=self._member.infeasible,
+            infeasible=self.member.infeasible,
         )
 
     def _write_artifacts(self, scores: Scores, point: float, *, improved: bool) -> None:
         number, replicate = self.trial["number"], self.trial["replicate"]
-        member, shape = self._member, self.evaluator.splits.image_shape
+        member, shape = self.member, self.evaluator.splits.image_shape
         config = member.config
         examples = member.examples
         grid = class_grid(member.generator, config, examples.kind, examples.grid_vectors())
@@ -145,24 +209,28 @@ class GANRun:
                 None if conditional is None else conditional.numpy(),
             )
 
-    def save(self, folder: Path) -> None:
-        """Writes the trainer's state and the best generator so far."""
-        self.trainer.save(folder)
-        self.best.save(folder)
+    def snapshot(self) -> GANSnapshot:
+        """Copies the trainer's state; the best generator is never changed, only replaced."""
+        return GANSnapshot(self.trainer.snapshot(), replace(self.best))
 
     def load(self, folder: Path) -> None:
-        """Takes up what `save` wrote."""
+        """Takes up what a snapshot wrote."""
         self.trainer.load(folder)
         self.best = BestState.load(folder)
+        self._aim()
 
     def close(self) -> None:
-        """Nothing is held beyond memory."""
+        """Frees its lane."""
+        self.trainer.population.leave(self.member)
 
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # PyTorch has a class for it on a GPU only; on a CPU its allocator raises a RuntimeError.
-    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return named or "can't allocate memory" in str(error)
+    def _out_of_memory(self, error: Exception) -> bool:
+        """Marks the member infeasible if memory ran out; returns whether it did."""
+        # PyTorch has a class for it on a GPU only; on a CPU its allocator raises a RuntimeError.
+        named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not named and "can't allocate memory" not in str(error):
+            return False
+        self.member.fail(f"out of memory ({str(error).partition(chr(10))[0]})")
+        return True
 
 
 def metrics_of(scores: Scores) -> dict[str, float]:

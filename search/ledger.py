@@ -12,6 +12,7 @@ from search.events import (
     SessionClosed,
     SessionOpened,
     Stage,
+    Started,
     StudyOpened,
     TrialEvent,
 )
@@ -57,6 +58,7 @@ class Ledger:
         cells: The number under which each cell was claimed.
         sessions: The opening of each driver, in order.
         session_open: Whether the last driver has not closed its session.
+        pack: How many trials shared an engine when one last began; None before.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -65,6 +67,7 @@ class Ledger:
         self.cells: dict[str, int] = {}
         self.sessions: list[SessionOpened] = []
         self.session_open = False
+        self.pack: int | None = None
         self._seen: list[datetime] = []  # the last event of each session
         for event in events:
             self.apply(event)
@@ -110,6 +113,8 @@ class Ledger:
                 self._propose(event)
             case _:
                 self.trials[event.number].take(event)
+                if isinstance(event, Started):
+                    self.pack = event.pack
         if self._seen:
             self._seen[-1] = max(self._seen[-1], event.at)
 

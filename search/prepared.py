@@ -78,13 +78,20 @@ class PreparedStudy:
         self.protocol: Protocol = protocol_for(splits, spec.seed)
         self.evaluator = Evaluator(splits, self.protocol)
 
-    def estimate(self, concurrent: int) -> Estimate:
-        """Measures this machine for a few seconds and adds up the plan."""
+    def first_trial(self) -> dict[str, Any]:
+        """Returns the study's first trial as `Lanes.open` takes it."""
         first = Proposer(self.spec).propose(Ledger())
         assert first is not None  # a spec has at least one trial
-        threads = max(1, int(self.spec.resources.cpus_per_trial))
-        config = self.spec.gan_config(first.params)
-        return estimate(self.spec, calibrate(config, self.evaluator, threads), concurrent)
+        threads = self.spec.resources.threads
+        common = {"number": first.number, "replicate": 0, "seed": first.seed}
+        return {**common, "threads": threads, "params": dict(first.params)}
+
+    def estimate(self, concurrent: int, pack: int = 1) -> Estimate:
+        """Measures this machine for a few seconds and adds up the plan."""
+        trial = self.first_trial()
+        config = self.spec.gan_config(trial["params"])
+        calibration = calibrate(config, self.evaluator, trial["threads"])
+        return estimate(self.spec, calibration, concurrent, pack)
 
     def make_runs(self) -> GANRuns:
         """Returns what makes the trials' runs on the workers."""

@@ -45,6 +45,7 @@ MEASUREMENTS_NAME = "measurements.parquet"
 
 _ARROW: dict[Any, Any] = {
     int: pa.int64(),
+    int | None: pa.int64(),
     float: pa.float64(),
     float | None: pa.float64(),
     str: pa.string(),
@@ -60,7 +61,8 @@ class TrialRecord:
 
     `objective` and `standard_error` are in the units of the objective (nats), None before the
     first measurement and for a trial that is INFEASIBLE or FAILED: what it measured is in the
-    measurements. `replicates` counts the courses averaged in `objective`.
+    measurements. `replicates` counts the courses averaged in `objective`; `pack` is how many
+    trials its process advanced together at most.
     """
 
     number: int
@@ -79,6 +81,7 @@ class TrialRecord:
     ended_at: datetime | None = None
     node: str | None = None
     device: str | None = None
+    pack: int | None = None
     retries: int = 0
     dataset_digest: str
     protocol_digest: str
@@ -169,6 +172,7 @@ def _trial_record(
         ended_at=trial.ended_at,
         node=trial.node,
         device=trial.device,
+        pack=trial.pack,
         retries=trial.retries,
         **others,
     )

@@ -48,7 +48,9 @@ class Referee:
         self._failures = 0
         self._measured = False
 
-    def started(self, number: int, *, node: str, device: str, pid: int, restored: bool) -> None:
+    def started(
+        self, number: int, *, node: str, device: str, pid: int, pack: int, restored: bool
+    ) -> None:
         """An attempt begins, from the latest checkpoint if `restored`."""
         self.running.add(number)
         trial = self._history.ledger.trials[number]
@@ -61,6 +63,7 @@ class Referee:
                 node=node,
                 device=device,
                 pid=pid,
+                pack=pack,
             )
         )
 

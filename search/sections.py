@@ -12,6 +12,8 @@ from search.spec_errors import Problem, ProblemsError, raise_any, show
 _DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SECONDS = (86_400, 3_600, 60, 1)
 
+MAX_PACK = 64
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -32,6 +34,13 @@ def parse_duration(text: str) -> float:
 
 def _as_seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def _checked_pack(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value != "auto" and not (whole and 1 <= value <= MAX_PACK):
+        raise ValueError(f"must be auto or a number from 1 to {MAX_PACK}, but got {show(value)}")
+    return value
 
 
 class DataSection(StrictModel):
@@ -134,17 +143,36 @@ class BudgetSection(StrictModel):
 
 
 class ResourcesSection(StrictModel):
-    """What one trial holds while it runs."""
+    """What one trial holds while it runs.
+
+    Attributes:
+        gpus_per_trial: Share of a GPU, or whole GPUs.
+        cpus_per_trial: Processor cores; a trial has so many threads, at least one.
+        pack: Trials that share one engine on one device. `auto` lets a probe choose on a GPU, up
+            to what `gpus_per_trial` leaves room for, and is 1 elsewhere: a process each.
+    """
 
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
     cpus_per_trial: Positive = 1.0
+    pack: Annotated[int | Literal["auto"], BeforeValidator(_checked_pack)] = "auto"
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial: with as many processes as cores, more would only collide."""
+        return max(1, int(self.cpus_per_trial))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        gpus = self.gpus_per_trial  # Ray's rule
-        if gpus > 1 and not gpus.is_integer():
+        gpus, pack = self.gpus_per_trial, self.pack
+        if gpus > 1 and not gpus.is_integer():  # Ray's rule
             message = f"`gpus_per_trial` must be at most 1 or whole, but got gpus_per_trial={gpus}"
             raise ProblemsError([Problem(("gpus_per_trial",), message)])
+        if pack != "auto" and pack > 1 and pack * gpus > 1 + 1e-9:
+            message = (
+                "`pack * gpus_per_trial <= 1` must hold, for a pack shares one GPU, "
+                f"but got pack={pack}, gpus_per_trial={gpus}"
+            )
+            raise ProblemsError([Problem(("pack",), message)])
         return self
 
 

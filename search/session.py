@@ -5,18 +5,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from search.cluster import TrialResources, fit_resources, room_for_trials
+from search.cluster import TrialResources, fit_resources, packed, room_for_trials
+from search.engine_seat import probed_pack
 from search.estimate import Estimate, describe
 from search.events import CloseReason, Event, SessionClosed, SessionOpened
 from search.history import History
 from search.journal import JournalError
+from search.ledger import Ledger
 from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.pack import settled_pack
 from search.parquet import RecordError
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
 from search.stop_request import StopRequest, StudyInterrupted
-from search.study import StudySpec
 from search.tracking import Tracker
 from search.tuner import run_trials
 
@@ -32,16 +34,27 @@ class Place:
     concurrent: int
 
     @classmethod
-    def found(cls, spec: StudySpec, screen: Screen, max_concurrent: int | None) -> Self:
+    def found(
+        cls, prepared: PreparedStudy, ledger: Ledger, screen: Screen, max_concurrent: int | None
+    ) -> Self:
         """Looks at the cluster, and says what is missing.
 
         Raises:
-            ClusterError: if not even one trial fits.
+            ClusterError: if not even one trial fits, or a pack fits nowhere.
         """
-        wanted = TrialResources(spec.resources.cpus_per_trial, spec.resources.gpus_per_trial)
-        resources, notice = fit_resources(wanted)
+        wanted = prepared.spec.resources
+        resources, notice = fit_resources(
+            TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial)
+        )
         if notice:
             screen.say(f"NOTE: {notice}")
+        pack = settled_pack(
+            wanted.pack,
+            resources.gpus,
+            ledger.pack,
+            lambda room: probed_pack(prepared.make_runs(), prepared.first_trial(), room),
+        )
+        resources = packed(resources, pack)
         room = room_for_trials(resources)
         if max_concurrent is not None and max_concurrent > room:
             screen.say(f"NOTE: only {room} trials fit at a time, not {max_concurrent}")
@@ -78,7 +91,9 @@ class Session:
         Raises:
             StudyInterrupted: at SIGINT or SIGTERM.
         """
-        cost = self._prepared.estimate(min(self._place.concurrent, self._spec.budget.trials))
+        place = self._place
+        concurrent = min(place.concurrent, self._spec.budget.trials)
+        cost = self._prepared.estimate(concurrent, place.resources.pack)
         for line in describe(self._spec, cost):
             self._screen.say(line)
         self._lines = self._prepared.lines()

@@ -55,6 +55,7 @@ class TrialState:
     ended_at: datetime | None = None
     node: str | None = None
     device: str | None = None
+    pack: int | None = None
 
     @property
     def total_kimg(self) -> float:
@@ -135,7 +136,7 @@ class TrialState:
         self.attempts += 1
         self.from_kimg = event.from_kimg
         self.started_at = self.started_at or event.at
-        self.node, self.device = event.node, event.device
+        self.node, self.device, self.pack = event.node, event.device, event.pack
 
     def _forget_unsaved(self) -> None:
         """Drops measurements of a state that no checkpoint holds: nobody could have it again."""

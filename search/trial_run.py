@@ -1,19 +1,21 @@
-"""What the platform asks of a training run: the one seam between Ray and what is searched."""
+"""What the platform asks of training runs: the one seam between Ray and what is searched."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+CHUNK_STEPS = 10  # updates between looks at the clock and at who else wants something
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands after a call of `advance`.
+    """Where a run stands.
 
     Attributes:
         kimg: Thousands of real images shown to the discriminator since the run's first step.
         elapsed_seconds: Its own training time, carried over checkpoints.
-        metrics: Scores, given in the call that made a measurement at exactly `kimg`.
+        metrics: Scores, given where a measurement was made at exactly `kimg`.
         done: Whether the full budget is trained and measured.
         infeasible: Why the run cannot go on (a quantity that is not finite), None where it can.
     """
@@ -25,19 +27,45 @@ class Progress:
     infeasible: str | None = None
 
 
-class TrialRun(Protocol):
-    """One trial in training on a worker."""
-
-    def advance(self, seconds: float) -> Progress:
-        """Trains until a measurement is made or about `seconds` have passed."""
-        ...
+class Snapshot(Protocol):
+    """A copy of the whole state of a run, which training no longer changes."""
 
     def save(self, folder: Path) -> None:
-        """Writes the whole state into an empty folder, so that `load` goes on bit for bit."""
+        """Writes it into an empty folder, so that `TrialRun.load` goes on bit for bit."""
+        ...
+
+
+class TrialRun(Protocol):
+    """One trial in training."""
+
+    @property
+    def signature(self) -> Hashable:
+        """What runs that can be fused have in common."""
+        ...
+
+    @property
+    def steps_left(self) -> int:
+        """Updates to the next measurement; 0 where it is due, or the run cannot go on."""
+        ...
+
+    def measure(self) -> Progress:
+        """Scores a run with no steps left, or says why it cannot go on; may write to disk.
+
+        Raises:
+            Exception: whatever its training raised.
+        """
+        ...
+
+    def progress(self) -> Progress:
+        """Tells where the run stands, without a measurement."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Copies the state."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Takes up the state that `save` wrote."""
+        """Takes up the state that a snapshot wrote."""
         ...
 
     def close(self) -> None:
@@ -45,5 +73,34 @@ class TrialRun(Protocol):
         ...
 
 
-# The mapping has "number", "replicate", "seed", "params" and "threads".
-MakeRun = Callable[[Mapping[str, Any]], TrialRun]
+Run = TypeVar("Run", bound=TrialRun)
+
+
+class Lanes(Protocol[Run]):
+    """The runs on one device in one process; used by one thread.
+
+    Attributes:
+        device: Where the runs are trained, such as `cpu`.
+        fused: Whether runs of one signature advance together at the cost of one.
+    """
+
+    device: str
+    fused: bool
+
+    def open(self, trial: Mapping[str, Any]) -> Run:
+        """Begins a trial; it has "number", "replicate", "seed", "params" and "threads"."""
+        ...
+
+    def advance(self, runs: Sequence[Run], num_steps: int) -> None:
+        """Trains runs of one signature by `num_steps`, at most what the nearest has left.
+
+        What one run raises is kept for its `measure`, and its neighbours go on.
+
+        Raises:
+            Exception: if no run can be trusted any more.
+        """
+        ...
+
+
+# Called in the process that trains, with the device and the most runs at a time.
+MakeLanes = Callable[[str, int], Lanes[Any]]

@@ -1,30 +1,33 @@
 """Runs the trials of a study in Ray Tune, which is never asked to restore: the journal is."""
 
+import functools
 import math
-import pickle
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
-from ray.exceptions import RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
+from search.attempt import cause_of, place_of
 from search.cluster import TrialResources
+from search.engine_seat import engines
 from search.history import History
 from search.proposer import Proposer
 from search.referee import OnProgress, Referee
 from search.scheduling import Halving, rung_levels
 from search.searcher import StudySearcher
+from search.seat import OwnSeat, Seat
 from search.stop_request import StopRequest
 from search.study import StudySpec
-from search.trainable import Place, StudyTrainable
-from search.trial_run import MakeRun
+from search.trainable import StudyTrainable
+from search.trial_run import MakeLanes
 from search.tune_environment import tune_environment
 
 TUNE_FOLDER = "tune"
@@ -74,18 +77,20 @@ class _Stopper(_Unsaved, Stopper):
 class _Recorder(_Unsaved, tune.Callback):
     """Tells the referee what else happens to trials, and deletes checkpoints nobody needs."""
 
-    def __init__(self, referee: Referee, output: Path) -> None:
+    def __init__(self, referee: Referee, output: Path, pack: int) -> None:
         self._referee = referee
         self._output = output
+        self._pack = pack
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
-        place = _place(trial)
+        place = place_of(trial)
         self._referee.started(
             trial.config["number"],
             node=place.node,
             device=place.device,
             pid=place.pid,
+            pack=self._pack,
             restored=restored,
         )
 
@@ -101,10 +106,10 @@ class _Recorder(_Unsaved, tune.Callback):
         self._keep_newest(number, 2)
 
     def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.retried(trial.config["number"], _cause(trial))
+        self._referee.retried(trial.config["number"], cause_of(trial))
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.failed(trial.config["number"], _cause(trial))
+        self._referee.failed(trial.config["number"], cause_of(trial))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         number = trial.config["number"]
@@ -124,12 +129,12 @@ class _Recorder(_Unsaved, tune.Callback):
 def run_trials(
     spec: StudySpec,
     history: History,
-    make_run: MakeRun,
+    make_lanes: MakeLanes,
     output: Path,
     *,
     max_concurrent: int,
     stop: StopRequest,
-    resources: TrialResources | None = None,
+    resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
 ) -> None:
     """Runs every trial that the study still wants, until none is left or a stop is asked for.
@@ -139,31 +144,29 @@ def run_trials(
     Args:
         spec: the study.
         history: its record, opened for this session.
-        make_run: makes a trial's run on a worker; pickled once.
+        make_lanes: makes what trains on a worker; pickled once.
         output: the study's folder, seen by all nodes.
         max_concurrent: trials at a time.
         stop: asked for by a signal or by the clock.
-        resources: what a trial holds; by default what the study asks for.
+        resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
 
     Raises:
         Exception: whatever kept the record from being written.
     """
     output = output.resolve()
-    wanted = spec.resources
-    resources = resources or TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial)
     referee = Referee(history, stop, halving_of(spec), on_progress)
     searcher = StudySearcher(
         Proposer(spec),
         history,
         output,
         max_concurrent=max_concurrent,
-        threads=resources.threads,
+        threads=spec.resources.threads,
         stop=stop,
     )
-    with tune_environment(max_concurrent):
+    with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
-            _trainable(make_run, resources),
+            _trainable(make_seat, resources),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=_Scheduler(referee),
@@ -174,7 +177,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
-                callbacks=[_Recorder(referee, output)],
+                callbacks=[_Recorder(referee, output, resources.pack)],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
@@ -203,12 +206,19 @@ def halving_of(spec: StudySpec) -> Halving | None:
     )
 
 
-def _trainable(make_run: MakeRun, resources: TrialResources) -> type[tune.Trainable]:
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    bundle = {name: count for name, count in wanted.items() if count}
-    with_run = tune.with_parameters(StudyTrainable, make_run=make_run)
+def _seats(
+    make: MakeLanes, resources: TrialResources
+) -> AbstractContextManager[Callable[[], Seat]]:
+    if resources.pack > 1:
+        return engines(make, resources.pack)
+    device = "cuda:0" if resources.gpus else "cpu"  # the first that Ray lets the trial see
+    return nullcontext(functools.partial(OwnSeat, make, device))
+
+
+def _trainable(make_seat: Callable[[], Seat], resources: TrialResources) -> type[tune.Trainable]:
+    with_seat = tune.with_parameters(StudyTrainable, make_seat=make_seat)
     trainable: type[tune.Trainable] = tune.with_resources(
-        with_run, tune.PlacementGroupFactory([bundle])
+        with_seat, tune.PlacementGroupFactory([resources.bundle])
     )
     return trainable
 
@@ -221,24 +231,3 @@ def _settle(referee: Referee, history: History, stop: StopRequest) -> None:
     if stop.reason is None and history.ledger.unfinished():
         lost = [trial.number for trial in history.ledger.unfinished()]
         raise RuntimeError(f"Tune ended without a word on trials {lost}")
-
-
-def _place(trial: Trial) -> Place:
-    try:
-        place: Place = ray.get(trial.temporary_state.ray_actor.place.remote())
-    except RayError:  # died at once: Tune is about to notice
-        return Place(node="unknown", device="unknown", pid=0)
-    return place
-
-
-def _cause(trial: Trial) -> str:
-    """One line on why an attempt was lost; Tune's hooks are not given the error itself."""
-    try:
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception as unreadable:  # none was written, or its class cannot be found here
-        return f"unknown ({type(unreadable).__name__})"
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {error.cause}"
-    if getattr(error, "actor_init_failed", False):
-        return f"its process could not start: {str(error).strip().splitlines()[-1]}"
-    return f"its process died ({type(error).__name__})"

@@ -5,8 +5,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from search.events import SessionOpened, StudyOpened
 from search.history import JOURNAL_NAME, History
 from search.study import StudySpec
 from search.trial_run import Progress
+
+STEPS = 40  # updates between measurements
 
 
 def score(params: Mapping[str, Any], kimg: float) -> float:
@@ -28,88 +30,153 @@ def score(params: Mapping[str, Any], kimg: float) -> float:
 class Fault:
     """What goes wrong with a trial once it has trained `kimg`; "once" leaves a mark."""
 
-    kind: Literal["raise", "kill_once", "infeasible", "nan", "hang"]
+    kind: Literal["raise", "kill_once", "poison_once", "infeasible", "nan", "hang"]
     kimg: float
 
 
 @dataclass(frozen=True)
 class ClosedFormRuns:
-    """Makes runs; `pace` is in kimg a second (infinite: no waiting), `folder` holds marks."""
+    """Makes lanes; `pace` is in kimg a second (infinite: no waiting), `folder` holds marks."""
 
     folder: Path
     kimg_per_trial: float = 400.0
     measure_kimg: float = 100.0
     pace: float = math.inf
     faults: Mapping[int, Fault] = field(default_factory=dict)
+    fused: bool = False
 
-    def __call__(self, config: Mapping[str, Any]) -> "ClosedFormRun":
-        return ClosedFormRun(self, config)
+    def __call__(self, device: str, capacity: int) -> "ClosedFormLanes":
+        return ClosedFormLanes(self, self.fused, device)
 
 
+@dataclass
+class ClosedFormLanes:
+    """Advances one run after another; `chunks` tells the numbers of those in each chunk."""
+
+    runs: ClosedFormRuns
+    fused: bool
+    device: str
+    chunks: list[list[int]] = field(default_factory=list)
+
+    def open(self, trial: Mapping[str, Any]) -> "ClosedFormRun":
+        return ClosedFormRun(self.runs, trial)
+
+    def advance(self, runs: Sequence["ClosedFormRun"], num_steps: int) -> None:
+        self.chunks.append([run.trial["number"] for run in runs])
+        for run in runs:
+            run.train(num_steps)
+            if run.poisoned:
+                raise RuntimeError("illegal memory access")
+
+
+@dataclass(frozen=True)
+class ClosedFormSnapshot:
+    state: Mapping[str, Any]
+
+    def save(self, folder: Path) -> None:
+        (folder / "state.json").write_text(json.dumps(self.state))
+
+
+@dataclass(eq=False)
 class ClosedFormRun:
-    """Trains in chunks of a tenth of the distance between measurements."""
+    """Trains 40 steps from measurement to measurement; its state is a chaotic orbit."""
 
-    def __init__(self, runs: ClosedFormRuns, config: Mapping[str, Any]) -> None:
-        self.runs, self.config = runs, config
-        self.chunks = 0
-        self.loaded = 0.0
+    runs: ClosedFormRuns
+    trial: Mapping[str, Any]
+    steps: int = 0
+    loaded: float = 0.0
+    infeasible: str | None = None
+    fault: Exception | None = None
+    closed: bool = False
+    poisoned: bool = False
+
+    def __post_init__(self) -> None:
+        self.state = (self.trial["seed"] % 997 + 1) / 1000
+        self._aim()
 
     @property
     def kimg(self) -> float:
-        return self.chunks * self.runs.measure_kimg / 10
+        return self.steps * self.runs.measure_kimg / STEPS
 
-    def advance(self, seconds: float) -> Progress:
-        until = time.monotonic() + seconds
-        while self.kimg < self.runs.kimg_per_trial:
-            time.sleep(self.runs.measure_kimg / 10 / self.runs.pace)
-            self.chunks += 1
-            infeasible = self._suffer()
-            if infeasible or (self.chunks % 10 and time.monotonic() > until):
-                return Progress(kimg=self.kimg, elapsed_seconds=self.kimg, infeasible=infeasible)
-            if self.chunks % 10 == 0:
-                break
-        return self._measured()
+    @property
+    def signature(self) -> Any:
+        return self.trial["params"].get("units")
 
-    def _measured(self) -> Progress:
-        fault = self.runs.faults.get(self.config["number"])
-        value = score(self.config["params"], self.kimg)
+    @property
+    def steps_left(self) -> int:
+        return 0 if self.infeasible or self.fault else self.due - self.steps
+
+    def train(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            if self.infeasible or self.fault:
+                return
+            time.sleep(self.runs.measure_kimg / STEPS / self.runs.pace)
+            self.steps += 1
+            self.state = 4 * self.state * (1 - self.state)
+            try:
+                self._suffer()
+            except Exception as fault:
+                self.fault = fault
+
+    def measure(self) -> Progress:
+        if self.fault is not None:
+            raise self.fault
+        if self.infeasible:
+            return self.progress()
+        fault = self.runs.faults.get(self.trial["number"])
+        value = score(self.trial["params"], self.kimg)
         if fault and fault.kind == "nan" and self.kimg >= fault.kimg:
             value = math.nan
-        return Progress(
-            kimg=self.kimg,
-            elapsed_seconds=self.kimg,
-            metrics={
-                "validation_log_likelihood": value,
-                "standard_error": 1.0,
-                "loaded_kimg": self.loaded,
-            },
-            done=self.kimg >= self.runs.kimg_per_trial,
+        metrics = {
+            "validation_log_likelihood": value,
+            "standard_error": 1.0,
+            "state": self.state,
+            "loaded_kimg": self.loaded,
+            "visible_gpu": float(os.environ.get("CUDA_VISIBLE_DEVICES") or -1),
+        }
+        self._aim()
+        return replace(
+            self.progress(), metrics=metrics, done=self.kimg >= self.runs.kimg_per_trial
         )
 
-    def _suffer(self) -> str | None:
-        number = self.config["number"]
+    def progress(self) -> Progress:
+        return Progress(kimg=self.kimg, elapsed_seconds=self.kimg, infeasible=self.infeasible)
+
+    def snapshot(self) -> ClosedFormSnapshot:
+        return ClosedFormSnapshot({"steps": self.steps, "state": self.state})
+
+    def load(self, folder: Path) -> None:
+        saved = json.loads((folder / "state.json").read_text())
+        self.steps, self.state = saved["steps"], saved["state"]
+        self.loaded = self.kimg
+        self._aim()
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+    def _aim(self) -> None:
+        whole = round(self.runs.kimg_per_trial / self.runs.measure_kimg) * STEPS
+        self.due = min((self.steps // STEPS + 1) * STEPS, whole)
+
+    def _suffer(self) -> None:
+        number = self.trial["number"]
         fault = self.runs.faults.get(number)
         if fault is None or self.kimg < fault.kimg:
-            return None
+            return
         mark = self.runs.folder / f"fault-{number}"
         if fault.kind == "raise":
             raise RuntimeError(f"boom in trial {number}")
         if fault.kind == "kill_once" and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault.kind == "poison_once" and not mark.exists():
+            mark.touch()
+            self.poisoned = True
         if fault.kind == "hang":
             time.sleep(600)
-        return f"loss is nan at {self.kimg:g} kimg" if fault.kind == "infeasible" else None
-
-    def save(self, folder: Path) -> None:
-        (folder / "state.json").write_text(json.dumps({"chunks": self.chunks}))
-
-    def load(self, folder: Path) -> None:
-        self.chunks = json.loads((folder / "state.json").read_text())["chunks"]
-        self.loaded = self.kimg
-
-    def close(self) -> None:
-        pass
+        if fault.kind == "infeasible":
+            self.infeasible = f"loss is nan at {self.kimg:g} kimg"
 
 
 def study(*, grid: int = 4, model: int = 3, seed: int = 0, **overrides: Any) -> StudySpec:

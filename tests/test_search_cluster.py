@@ -7,9 +7,11 @@ from search.cluster import (
     ClusterError,
     TrialResources,
     fit_resources,
+    packed,
     ray_running,
     room_for_trials,
 )
+from search.sections import MAX_PACK, ResourcesSection
 
 
 @pytest.fixture
@@ -59,4 +61,32 @@ def test_room_is_counted_by_the_scarcest() -> None:
 
 
 def test_a_trial_has_at_least_one_thread() -> None:
-    assert [TrialResources(cpus=cpus).threads for cpus in (0.1, 1, 3.5)] == [1, 1, 3]
+    given = [ResourcesSection(cpus_per_trial=cpus) for cpus in (0.1, 1.0, 3.5)]
+    assert [resources.threads for resources in given] == [1, 1, 3]
+
+
+@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.parametrize("pack", range(2, MAX_PACK + 1))
+def test_a_pack_fills_its_device_and_no_more_are_placed_there(
+    monkeypatch: pytest.MonkeyPatch, pack: int
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (1.0, 2.0)]
+    nodes.append({"Alive": False, "Resources": {"CPU": 64.0}})
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    on_gpu = packed(TrialResources(cpus=0.1, gpus=0.01), pack)
+    on_cpu = packed(TrialResources(cpus=0.01), pack)
+    for share, whole in ((on_gpu.gpus, 1), (on_cpu.cpus, 2)):
+        counted = round(share * 10_000)  # as Ray does
+        assert pack * counted <= whole * 10_000 < (pack + 1) * counted
+    assert (on_gpu.cpus, on_cpu.gpus) == (0.1, 0)
+    assert room_for_trials(on_cpu) == pack
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_pack_that_fits_on_no_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}] * 3
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert packed(TrialResources(), 1) == TrialResources()
+    assert packed(TrialResources(), 2).pack == 2
+    with pytest.raises(ClusterError, match=r"`resources.pack \* cpus_per_trial <= 2`.*pack=3"):
+        packed(TrialResources(), 3)

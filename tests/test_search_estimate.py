@@ -55,6 +55,12 @@ def test_two_rungs_thin_the_trials() -> None:
     assert cost.seconds_at_most == 240
 
 
+def test_a_pack_on_one_processor_takes_turns() -> None:
+    cost = estimate(spec(6, {"kind": "none"}), CALIBRATION, concurrent=4, pack=4)
+    assert cost.seconds == cost.seconds_at_most == 6 * 80
+    assert estimate(spec(6, {"kind": "none"}), CALIBRATION, concurrent=8, pack=4).seconds == 3 * 80
+
+
 def test_no_study_is_shorter_than_one_trial() -> None:
     cost = estimate(spec(2, {"kind": "none"}), CALIBRATION, concurrent=16)
     assert cost.seconds == cost.trial_seconds == 80

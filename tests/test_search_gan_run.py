@@ -12,9 +12,11 @@ from tiny_study import Conditions, write_npz
 
 from cgan_core.data import load_data
 from cgan_core.evaluation import Evaluator, SampleError, protocol_for
-from cgan_core.training import CheckpointError, Trainer
+from cgan_core.member import Member
+from cgan_core.training import CheckpointError
 from search.data_source import DataSource
 from search.gan_run import GANRun, GANRuns
+from search.seat import OwnSeat
 from search.trial_run import Progress
 
 pytestmark = pytest.mark.usefixtures("worker_settings")
@@ -44,11 +46,22 @@ def make_runs(folder: Path, conditions: Conditions = "labels", **changes: Any) -
     return GANRuns(**options | changes)
 
 
+def open_run(runs: GANRuns, **changes: Any) -> GANRun:
+    return runs("cpu", 1).open({**TRIAL, **changes})
+
+
+def advance(run: GANRun) -> Progress:
+    """Trains to the next measurement."""
+    while run.steps_left:
+        run.take(run.trainer.population.advance([run.member], min(run.steps_left, 7))[0])
+    return run.measure()
+
+
 def finish(run: GANRun) -> list[Progress]:
     """Every measurement up to the end."""
     found: list[Progress] = []
     while not (found and (found[-1].done or found[-1].infeasible)):
-        found.append(run.advance(60.0))
+        found.append(advance(run))
     return found
 
 
@@ -69,17 +82,17 @@ def test_a_resumed_run_is_the_straight_run(
     tmp_path: Path, conditions: Conditions, where: str
 ) -> None:
     runs = make_runs(tmp_path, conditions)
-    straight = runs(TRIAL)
+    straight = open_run(runs)
     whole = finish(straight)
     assert [progress.kimg for progress in whole] == [0.2, 0.4, 0.6]
 
-    first = runs(TRIAL)
-    begun = [first.advance(60.0)]
+    first = open_run(runs)
+    begun = [advance(first)]
     if where == "between two":
         first.trainer.advance(7)  # as the clock would have it
     (tmp_path / "saved").mkdir()
-    first.save(tmp_path / "saved")
-    second = runs(TRIAL)
+    first.snapshot().save(tmp_path / "saved")
+    second = open_run(runs)
     second.load(tmp_path / "saved")
     resumed = begun + finish(second)
     assert [(p.kimg, p.metrics) for p in resumed] == [(p.kimg, p.metrics) for p in whole]
@@ -88,15 +101,16 @@ def test_a_resumed_run_is_the_straight_run(
 
 
 def test_time_is_kept_short(tmp_path: Path) -> None:
-    run = make_runs(tmp_path, measure_kimg=0.6)(TRIAL)
-    progress = run.advance(0.0)
+    seat = OwnSeat(make_runs(tmp_path, measure_kimg=0.6))
+    seat.open(TRIAL, None)
+    progress = seat.step(0.0)
     assert progress == Progress(kimg=progress.kimg, elapsed_seconds=progress.elapsed_seconds)
     assert progress.kimg < 0.6
 
 
 def test_what_a_measurement_leaves(tmp_path: Path) -> None:
     runs = make_runs(tmp_path)
-    finish(runs(TRIAL))
+    finish(open_run(runs))
     out = tmp_path / "out"
     assert {path.name for path in (out / "samples" / "4").iterdir()} == {
         *("0.2.png", "0.4.png", "0.6.png")
@@ -108,7 +122,7 @@ def test_what_a_measurement_leaves(tmp_path: Path) -> None:
 
 
 def test_the_points_are_those_of_the_best_measurement(tmp_path: Path) -> None:
-    run = make_runs(tmp_path)(TRIAL)
+    run = open_run(make_runs(tmp_path))
     measured = [progress.metrics for progress in finish(run)]
     values = [metrics["validation_log_likelihood"] for metrics in measured if metrics]
     assert run.best.score == max(values)
@@ -118,7 +132,7 @@ def test_the_points_are_those_of_the_best_measurement(tmp_path: Path) -> None:
 
 
 def test_less_can_be_better(tmp_path: Path) -> None:
-    run = make_runs(tmp_path, direction="minimize")(TRIAL)
+    run = open_run(make_runs(tmp_path, direction="minimize"))
     measured = [progress.metrics for progress in finish(run)]
     worst = min(metrics["validation_log_likelihood"] for metrics in measured if metrics)
     assert run.best.score == -worst
@@ -127,16 +141,16 @@ def test_less_can_be_better(tmp_path: Path) -> None:
 def test_a_course_that_diverges_is_infeasible(tmp_path: Path) -> None:
     model = {**SMALL, "momentum": 0.5, "final_momentum": 0.9, "min_learning_rate": 1e-6}
     runs = make_runs(tmp_path, model=model)
-    run = runs({**TRIAL, "params": {"learning_rate": 0.1, "d_dropout": 0.0}})
-    run.advance(60.0)
+    run = open_run(runs, params={"learning_rate": 0.1, "d_dropout": 0.0})
+    advance(run)
     with torch.no_grad():
         next(iter(run.trainer.members[0].generator.parameters())).fill_(torch.nan)
-    progress = run.advance(60.0)
+    progress = advance(run)
     assert progress.metrics is None
     assert progress.infeasible is not None
     assert "is not finite at " in progress.infeasible
     assert progress.infeasible.endswith(" kimg")
-    again = run.advance(60.0)
+    again = advance(run)
     assert again.infeasible == progress.infeasible
 
 
@@ -146,9 +160,9 @@ def test_samples_that_are_not_finite_are_infeasible(
     def broken(*_: Any, **__: Any) -> NoReturn:
         raise SampleError("3 pixels are not finite")
 
-    run = make_runs(tmp_path)(TRIAL)
+    run = open_run(make_runs(tmp_path))
     monkeypatch.setattr(Evaluator, "draw", broken)
-    progress = run.advance(60.0)
+    progress = advance(run)
     assert progress.infeasible == "sample (3 pixels are not finite) at 0.2 kimg"
     assert progress.metrics is None
     assert not progress.done
@@ -169,12 +183,12 @@ def test_memory_that_runs_out_is_infeasible(
     def full(*_: Any, **__: Any) -> NoReturn:
         raise error
 
-    run = make_runs(tmp_path)(TRIAL)
+    run = open_run(make_runs(tmp_path))
     if place == "training":
-        monkeypatch.setattr(Trainer, "advance", full)
+        monkeypatch.setattr(Member, "advance", full)
     else:
         monkeypatch.setattr(Evaluator, "validation", full)
-    progress = run.advance(60.0)
+    progress = advance(run)
     assert progress.infeasible is not None
     assert progress.infeasible.startswith("out of memory")
     assert "\n" not in progress.infeasible
@@ -185,27 +199,27 @@ def test_another_error_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("shapes do not match")
 
-    run = make_runs(tmp_path)(TRIAL)
-    monkeypatch.setattr(Trainer, "advance", broken)
+    run = open_run(make_runs(tmp_path))
+    monkeypatch.setattr(Member, "advance", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        run.advance(60.0)
+        advance(run)
 
 
 def test_other_data_than_the_study_began_on_are_refused(tmp_path: Path) -> None:
     runs = make_runs(tmp_path)
     write_npz(tmp_path / "tiny.npz", count=210)
     with pytest.raises(ValueError, match=r"digest .* give every machine the same files"):
-        runs(TRIAL)
+        open_run(runs)
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
     runs = make_runs(tmp_path)
-    run = runs(TRIAL)
-    run.advance(60.0)
+    run = open_run(runs)
+    advance(run)
     (tmp_path / "saved").mkdir()
-    run.save(tmp_path / "saved")
+    run.snapshot().save(tmp_path / "saved")
     with pytest.raises(CheckpointError, match="other configurations or seeds"):
-        runs({**TRIAL, "seed": 6}).load(tmp_path / "saved")
+        open_run(runs, seed=6).load(tmp_path / "saved")
 
 
 def test_a_source_is_the_same_from_anywhere(

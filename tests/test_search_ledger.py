@@ -22,6 +22,7 @@ from search.events import (
     Stage,
     Started,
     StudyOpened,
+    from_line,
 )
 from search.ledger import STAGES, Ledger, LedgerError, cell_key
 
@@ -363,3 +364,16 @@ def test_sessions_add_to_the_budget_and_their_time_adds_up() -> None:
     ledger = Ledger(events)
     assert (ledger.extra_trials, ledger.extra_seconds, ledger.spent_seconds) == (20, 60.0, 35.0)
     assert not ledger.session_open
+
+
+def test_the_pack_is_that_of_the_last_start() -> None:
+    ledger = Ledger([proposed(0), proposed(1)])
+    assert ledger.pack is None
+    for number, pack in ((0, 8), (1, 4)):
+        start = started(number).model_copy(update={"pack": pack})
+        ledger.apply(start)
+        assert ledger.pack == ledger.trials[number].pack == pack
+    line = started(0).model_dump_json(exclude={"pack"})  # as before there were packs
+    old = from_line(line.encode())
+    assert isinstance(old, Started)
+    assert old.pack == 1

@@ -22,6 +22,7 @@ from search.events import (
 from search.gan_run import GANRuns
 from search.ledger import Ledger, cell_key
 from search.outcome import Closing, Lines, trial_flags, winner_of
+from search.seat import OwnSeat
 from search.study import StudySpec
 
 LINES = Lines(untrained=-50.0, real_data=200.0)
@@ -120,7 +121,9 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     source = DataSource(path=str(tmp_path / "tiny.npz"), seed=spec.seed, subset=False)
     runs = GANRuns(source, evaluator.protocol, spec.model, 0.8, 0.2, out)
     params: dict[str, float | int | str | bool] = {"learning_rate": 0.1, "d_dropout": 0.0}
-    run = runs({"number": 0, "replicate": 0, "seed": 5, "threads": 1, "params": params})
+    seat = OwnSeat(runs)
+    trial = {"number": 0, "replicate": 0, "seed": 5, "threads": 1, "params": params}
+    seat.open(trial, None)
     events: list[Event] = [
         SessionOpened(pid=1),
         Proposed(
@@ -130,13 +133,13 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     ]
     done = False
     while not done:
-        progress = run.advance(60.0)
+        progress = seat.step(60.0)
         assert progress.metrics is not None
         metrics = dict(progress.metrics)
         events.append(Measured(number=0, kimg=progress.kimg, elapsed_seconds=1, metrics=metrics))
         done = progress.done
     (out / "saved").mkdir(parents=True)
-    run.save(out / "saved")
+    seat.save(out / "saved")
     events += [
         Checkpointed(number=0, kimg=0.8, path="saved"),
         Ended(number=0, state="COMPLETED"),

@@ -50,6 +50,7 @@ COLUMNS = [
     "ended_at",
     "node",
     "device",
+    "pack",
     "retries",
     "dataset_digest",
     "protocol_digest",
@@ -81,6 +82,7 @@ TRIALS = st.builds(
     ended_at=TIMES,
     node=st.none() | TEXT,
     device=st.none() | TEXT,
+    pack=st.none() | st.integers(1, 64),
     retries=st.integers(0, 9),
     dataset_digest=TEXT,
     protocol_digest=TEXT,
@@ -194,7 +196,7 @@ def ledger() -> Ledger:
             SessionOpened(pid=1),
             *trial_events(0, 0.1),
             Retried(number=0, cause="node died"),
-            Started(number=0, attempt=1, node="other", device="cuda:0", pid=2),
+            Started(number=0, attempt=1, node="other", device="cuda:0", pid=2, pack=8),
             *trial_events(0, 0.1)[2:],
             Ended(number=0, state="COMPLETED"),
             *trial_events(1, 0.2),
@@ -215,6 +217,7 @@ def test_a_ledger_becomes_the_contract_of_the_output_folder(tmp_path: Path) -> N
     best, infeasible, running = read_trials(folder)
     assert (best.objective, best.standard_error, best.replicates) == (100.0, 2.5, 1)
     assert (best.run_id, best.retries, best.node, best.device) == ("run", 1, "other", "cuda:0")
+    assert best.pack == 8
     assert (best.elapsed_seconds, best.total_kimg) == (10.0, 100.0)
     assert best.flags == ("above_real_data",)
     assert best.ended_at

@@ -31,7 +31,7 @@ def history(tmp_path: Path) -> Iterator[History]:
 def running(history: History, stop: StopRequest | None = None) -> Referee:
     referee = Referee(history, stop or StopRequest(), HALVING)
     for number in history.ledger.trials:
-        referee.started(number, node="n", device="cpu", pid=1, restored=False)
+        referee.started(number, node="n", device="cpu", pid=1, pack=1, restored=False)
     return referee
 
 

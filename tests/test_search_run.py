@@ -344,8 +344,33 @@ def test_a_dry_run_says_all_and_begins_nothing(
     assert "4 (2 manual, 2 random_grid, 0 model), 2 at a time" in plan
     assert "past 0.4 kimg (asha)" in plan
     assert "the time budget ends it after 15 min" in plan
+    assert "packs" not in plan
     assert not (folder / "out").exists()
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "says"),
+    [
+        ("{pack: 4}", "4 trials share an engine and a node's CPUs in equal parts"),
+        ("{pack: 4, gpus_per_trial: 0.25}", "4 trials share an engine and a GPU in equal parts"),
+        (
+            "{gpus_per_trial: 0.0625}",
+            "on GPUs a probe settles how many share one, up to 16",
+        ),
+    ],
+)
+def test_a_dry_run_says_what_trials_share(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    resources: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr("search.estimate.CALIBRATION_SECONDS", 0.01)
+    words = [*OUT.split(), "--dry-run", "--set", f"resources={resources}"]
+    assert main(words) == DONE
+    assert f"packs       {says}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""An attempt at a trial, as Tune knows it: where it runs, and why it was lost."""
+
+import pickle
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.tune.experiment import Trial
+
+from search.seat import Place, RunFaultError
+
+
+def place_of(trial: Trial) -> Place:
+    """Returns where a trial that has just started is trained."""
+    try:
+        place: Place = ray.get(trial.temporary_state.ray_actor.place.remote())
+    except RayError:  # died at once: Tune is about to notice
+        return Place(node="unknown", device="unknown", pid=0)
+    return place
+
+
+def cause_of(trial: Trial) -> str:
+    """Returns one line on why it was lost; Tune's hooks are not given the error itself."""
+    try:
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception as unreadable:  # none was written, or its class cannot be found here
+        return f"unknown ({type(unreadable).__name__})"
+    if isinstance(error, RayTaskError):
+        if isinstance(error.cause, RunFaultError):
+            return str(error.cause)
+        return f"{type(error.cause).__name__}: {error.cause}"
+    if getattr(error, "actor_init_failed", False):
+        return f"its process could not start: {str(error).strip().splitlines()[-1]}"
+    return f"its process died ({type(error).__name__})"

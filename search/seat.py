@@ -1,0 +1,100 @@
+"""What the actor of a trial trains on: its own process, or an engine that it shares."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from search.trial_run import CHUNK_STEPS, Lanes, MakeLanes, Progress, TrialRun
+
+
+class RunFaultError(RuntimeError):
+    """What the training of a trial raised in another process, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a trial is trained, and by which process."""
+
+    node: str
+    device: str
+    pid: int
+
+
+class Seat(Protocol):
+    """Trains one trial after another."""
+
+    def place(self) -> Place:
+        """Tells where."""
+        ...
+
+    def open(self, trial: Mapping[str, Any], folder: Path | None) -> None:
+        """Begins a trial, or goes on with what was saved in `folder`."""
+        ...
+
+    def step(self, seconds: float) -> Progress:
+        """Trains until a measurement is made or about `seconds` have passed."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the state as it was when `step` last returned."""
+        ...
+
+    def close(self) -> None:
+        """Releases the trial, if one is open."""
+        ...
+
+
+class OwnSeat:
+    """A trial in the process of its own actor: `Seat`.
+
+    Args:
+        make: makes lanes.
+        device: what Ray has set aside, such as `cpu`.
+    """
+
+    def __init__(self, make: MakeLanes, device: str = "cpu") -> None:
+        self._lanes: Lanes[Any] = make(device, 1)
+        self._run: TrialRun | None = None
+
+    def place(self) -> Place:
+        """Tells where this process is."""
+        return Place(node=platform.node(), device=self._lanes.device, pid=os.getpid())
+
+    def open(self, trial: Mapping[str, Any], folder: Path | None) -> None:
+        """Begins a trial, or goes on with what was saved in `folder`."""
+        self._run = open_run(self._lanes, trial, folder)
+
+    def step(self, seconds: float) -> Progress:
+        """Trains until a measurement is made or about `seconds` have passed."""
+        assert self._run is not None
+        until = time.monotonic() + seconds
+        while (left := self._run.steps_left) and time.monotonic() < until:
+            self._lanes.advance([self._run], min(left, CHUNK_STEPS))
+        return self._run.progress() if left else self._run.measure()
+
+    def save(self, folder: Path) -> None:
+        """Writes the state."""
+        assert self._run is not None
+        self._run.snapshot().save(folder)
+
+    def close(self) -> None:
+        """Releases the trial, if one is open."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
+
+
+def open_run(lanes: Lanes[Any], trial: Mapping[str, Any], folder: Path | None) -> TrialRun:
+    """Begins a trial in a lane, or goes on with what was saved in `folder`."""
+    run: TrialRun = lanes.open(trial)
+    if folder is not None:
+        try:
+            run.load(folder)
+        except BaseException:
+            run.close()  # its lane
+            raise
+    return run
