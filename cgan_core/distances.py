@@ -49,11 +49,12 @@ def half_squares_of_pairs(
 ) -> Float64[Tensor, " pairs"]:
     """q of points[rows] and centers[columns], as differences: exact for near-duplicates too."""
     size = max(1, PAIR_BYTES[points.device.type] // (8 * points.shape[1]))
-    halves = [
-        (points[r].double() - centers[c].double()).square_().sum(1).div_(2)
-        for r, c in zip(rows.split(size), columns.split(size), strict=True)
-    ]
-    return torch.cat(halves)
+    distances = []
+    for r, c in zip(rows.split(size), columns.split(size), strict=True):
+        difference = points.index_select(0, r).double()
+        difference -= centers.index_select(0, c)
+        distances.append(torch.linalg.vector_norm(difference, dim=1))
+    return torch.cat(distances).square_().div_(2)
 
 
 def half_square_tiles(

@@ -54,7 +54,9 @@ class _Classes:
     center_counts: Int64[Tensor, " points"]
 
     @classmethod
-    def of(cls, labels: Int[Tensor, " points"], center_labels: Int[Tensor, " centers"]) -> "_Classes":
+    def of(
+        cls, labels: Int[Tensor, " points"], center_labels: Int[Tensor, " centers"]
+    ) -> "_Classes":
         """From any integers."""
         names, classes = torch.cat([labels, center_labels]).unique(return_inverse=True)
         of_points, of_centers = classes.split([len(labels), len(center_labels)])

@@ -85,38 +85,33 @@ class Screen:
         self.rows_per_tile = rows_per_tile(len(self._operand), self._dtype, centers.device)
 
     def _arrange(self, labels: Int64[Tensor, " centers"]) -> None:
-        """Lays out the columns: class after class, each filled up to whole groups.
+        """Forms groups of one class each, and lays out their members a group count apart.
 
-        A group's columns lie a class's group count apart, so that maxima are taken along memory.
+        So the maxima of all groups are taken along memory in one sweep.
         """
         order = labels.argsort(stable=True)
         classes, counts = labels[order].unique_consecutive(return_counts=True)
-        columns, groups, start = [], [], 0
-        for members in order.split(counts.tolist()):
-            width = -(-len(members) // GROUP)
-            filling = members.new_full((width * GROUP - len(members),), -1)
-            columns.append(torch.cat([members, filling]))
-            groups.append(start + torch.arange(width * GROUP).view(GROUP, width).T)
-            start += width * GROUP
-        self._column_centers = torch.cat(columns)  # -1: filling
-        self._group_columns = torch.cat(groups).to(labels.device)
-        widths = torch.tensor([len(group) for group in groups], device=labels.device)
-        self._group_labels = classes.repeat_interleave(widths)
-        self._class_columns = [len(group) * GROUP for group in groups]
+        filled = [
+            torch.cat([members, members.new_full((-len(members) % GROUP,), -1)])
+            for members in order.split(counts.tolist())
+        ]
+        groups = torch.cat(filled).view(-1, GROUP)
+        self._group_labels = classes.repeat_interleave(-(-counts // GROUP))
+        self._column_centers = groups.T.flatten()  # -1: filling
+        steps = torch.arange(GROUP, device=labels.device) * len(groups)
+        self._group_columns = torch.arange(len(groups), device=labels.device)[:, None] + steps
 
     def _widen(self, rounded: Rounded) -> Float[Tensor, "columns wide"]:
         """Operand of the product: a row a column of the tile, [s, |s|^2 / 2 in parts]."""
         dim = rounded.values.shape[1]
-        is_center = self._column_centers >= 0
-        centers = self._column_centers[is_center]
-        wide = rounded.values.new_zeros(len(is_center), dim + NUM_PARTS)
-        wide[~is_center, dim] = torch.finfo(wide.dtype).max  # never near
+        centers = self._column_centers.clamp(min=0)
+        wide = rounded.values.new_empty(len(centers), dim + NUM_PARTS)
+        wide[:, :dim] = rounded.values.index_select(0, centers)
         rest = rounded.norms[centers].square().div_(2)
         for part in range(dim, dim + NUM_PARTS):
-            values = rest.to(wide.dtype)
-            wide[is_center, part] = values
-            rest -= values
-        wide[is_center, :dim] = rounded.values[centers]
+            wide[:, part] = rest
+            rest -= wide[:, part]
+        wide[self._column_centers < 0, dim] = torch.finfo(wide.dtype).max  # never near
         return wide
 
     def scores(
@@ -132,8 +127,7 @@ class Screen:
         is for the norms themselves.
         """
         rounded = round_moved(points, self._shift, self._dtype)
-        left = rounded.values.new_full((len(points), self._operand.shape[1]), -1)
-        left[:, :-NUM_PARTS] = rounded.values
+        left = torch.nn.functional.pad(rounded.values, (0, NUM_PARTS), value=-1)
         limits = torch.finfo(torch.float32)
         gamma = (left.shape[1] + 16) * limits.eps
         norm = self._norm + self._loss
@@ -177,7 +171,7 @@ class Screen:
         self, scores: Scores, reach: float, labels: Int64[Tensor, " points"] | None
     ) -> tuple[_Pairs, Bool[Tensor, " points"]]:
         """The pairs to keep, and which points are crowded; a value not finite makes them so."""
-        maxima = self._maxima(scores.values)
+        maxima = scores.values.unflatten(1, (GROUP, -1)).amax(1).float()
         limits = _lowest(maxima.amax(1), scores, reach)[:, None].expand_as(maxima)
         is_own = torch.zeros_like(maxima, dtype=torch.bool)
         if labels is not None:
@@ -197,13 +191,6 @@ class Screen:
         rows, groups = rows[which], groups[which]
         centers = self._column_centers[columns[which, member]]
         return _Pairs(rows, centers, is_own[rows, groups]), crowded
-
-    def _maxima(
-        self, values: Float[Tensor, "points columns"]
-    ) -> Float32[Tensor, "points groups"]:
-        """The highest score of each group."""
-        parts = values.split(self._class_columns, dim=1)
-        return torch.cat([part.unflatten(1, (GROUP, -1)).amax(1) for part in parts], 1).float()
 
 
 def _lowest(
