@@ -81,7 +81,7 @@ class Curve:
         return math.sqrt(2 * self.mean_base / self._points.shape[1])
 
     def evaluate(self, bandwidths: Sequence[float]) -> list[Value]:
-        """f and its derivatives at each bandwidth."""
+        """The mean and its derivatives at each bandwidth."""
         if max(bandwidths) > self._widest:
             self._measure(max(bandwidths))
         sums = torch.zeros(len(bandwidths), 3, dtype=torch.float64)

@@ -29,7 +29,8 @@ def wide_accumulation(device: torch.device) -> Iterator[None]:
     product in bfloat16.
     """
     cuda = device.type == "cuda"
-    matmul = torch.backends.cuda.matmul if cuda else torch.backends.mkldnn.matmul
+    cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
+    matmul = torch.backends.cuda.matmul if cuda else cpu
     before = matmul.fp32_precision
     reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
     matmul.fp32_precision = "ieee"
@@ -47,7 +48,7 @@ def half_squares_of_pairs(
     centers: Float[Tensor, "centers dim"],
     columns: Int64[Tensor, " pairs"],
 ) -> Float64[Tensor, " pairs"]:
-    """q of points[rows] and centers[columns], as differences: exact for near-duplicates too."""
+    """Of points[rows] and centers[columns], as differences: exact for near-duplicates too."""
     size = max(1, PAIR_BYTES[points.device.type] // (8 * points.shape[1]))
     distances = []
     for r, c in zip(rows.split(size), columns.split(size), strict=True):
@@ -60,7 +61,7 @@ def half_squares_of_pairs(
 def half_square_tiles(
     points: Float[Tensor, "points dim"], centers: Float[Tensor, "centers dim"]
 ) -> Iterator[tuple[slice, Float64[Tensor, "rows centers"]]]:
-    """q of all pairs, some points at a time; the next tile overwrites the last.
+    """Of all pairs, some points at a time; the next tile overwrites the last.
 
     Products in float64 of vectors moved by the centres' mean, which keeps norms, and with them
     the rounding of |x|^2 / 2 + |s|^2 / 2 - x.s, small: 1e-11 for digits.

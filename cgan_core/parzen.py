@@ -77,8 +77,8 @@ def log_likelihoods(
     The result is within 1e-4 nats of float64, certainly: a screen in low precision leaves out only
     centres that cannot matter, the others are measured as differences in float64, and a point near
     which too many lie (a large bandwidth, samples collapsed onto a few images) is done in float64
-    throughout, at two to three times the cost. Memory beyond the inputs is a tile of scores and two
-    copies of the centres, whatever the number of points.
+    throughout, which takes several times longer. Memory beyond the inputs is a tile of scores and
+    some copies of the centres, whatever the number of points.
 
     Args:
         points: x, where the density is asked for.

@@ -285,6 +285,17 @@ def test_values_do_not_depend_on_the_screen(
     assert bandwidths["exact"] == pytest.approx(wide["exact"], rel=1e-5)
 
 
+def test_lowered_precision_is_raised_and_given_back() -> None:
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        with distances.wide_accumulation(torch.device("cpu")):
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "bf16"
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_values_beyond_the_screen_are_measured_in_full() -> None:
     points, centers = random_sets(0, 5)
     points, centers = points * 1e25, centers * 1e25  # squares are infinite in float32
