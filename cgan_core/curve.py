@@ -60,14 +60,14 @@ class Curve:
         self._dtype = common_dtype(points, centers)
         self._screen = Screen(centers.float()) if self._dtype == torch.float32 else None
         self._scores: list[tuple[Int64[Tensor, " rows"], Scores]] | None = None
-        everyone = torch.arange(len(points), device=points.device)
-        self._in_full = torch.full_like(everyone, self._screen is None, dtype=torch.bool)
-        self._full = [_FullRows(points[self._in_full], centers, self._dtype)]
-        if self._screen is not None and len(points) * len(centers) * 2 <= CACHE_BYTES:
-            self._scores = list(self._score())
-        self._widest = 0.0
+        self._in_full = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        self._full: list[_FullRows] = []
         self._near: list[Block] = []
-        self._measure(self._widest)
+        if self._screen is None:
+            self._take_in_full(torch.arange(len(points), device=points.device))
+        elif len(points) * self._screen.bytes_per_point <= CACHE_BYTES:
+            self._scores = list(self._score())
+        self._measure(0.0)
         bases = [block.base for block in self._blocks()]
         self.mean_base = float(torch.cat(bases).mean())
         self.log_num_centers = math.log(len(centers))
@@ -113,10 +113,16 @@ class Curve:
             return
         for rows, scores in self._scores if self._scores is not None else self._score():
             near = self._screen.near(self._points[rows].float(), scores, reach)
-            crowded = rows[near.crowded & ~self._in_full[rows]]
-            self._in_full[crowded] = True
-            self._full.append(_FullRows(self._points[crowded], self._centers, self._dtype))
+            self._take_in_full(rows[near.crowded & ~self._in_full[rows]])
             self._near.append(_block(near, ~self._in_full[rows], beyond))
+
+    def _take_in_full(self, rows: Int64[Tensor, " rows"]) -> None:
+        if len(rows) == 0:
+            return
+        self._in_full[rows] = True
+        size = int(self._in_full.sum()) * len(self._centers) * self._dtype.itemsize
+        full = _FullRows(self._points[rows], self._centers, self._dtype, size <= CACHE_BYTES)
+        self._full.append(full)
 
     def _score(self) -> Iterator[tuple[Int64[Tensor, " rows"], Scores]]:
         assert self._screen is not None
@@ -131,17 +137,17 @@ class Curve:
 
 
 class _FullRows:
-    """All distances of some points, kept where they fit."""
+    """All distances of some points, kept or computed again at each call."""
 
     def __init__(
         self,
         points: Float[Tensor, "points dim"],
         centers: Float[Tensor, "centers dim"],
         dtype: torch.dtype,
+        keep: bool,
     ) -> None:
         self._points, self._centers, self._dtype = points, centers, dtype
-        fits = len(points) * len(centers) * dtype.itemsize <= CACHE_BYTES
-        self._cache = list(self._compute()) if fits else None
+        self._cache = list(self._compute()) if keep else None
 
     def blocks(self) -> Iterator[Block]:
         """The points block by block."""

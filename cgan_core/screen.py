@@ -82,6 +82,7 @@ class Screen:
         rounded = round_moved(centers, self._shift, self._dtype)
         self._norm, self._loss = rounded.norms.max(), rounded.losses.max()
         self._operand = self._widen(rounded)
+        self.bytes_per_point = len(self._operand) * self._dtype.itemsize
         self.rows_per_tile = rows_per_tile(len(self._operand), self._dtype, centers.device)
 
     def _arrange(self, labels: Int64[Tensor, " centers"]) -> None:
