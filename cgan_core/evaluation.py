@@ -19,6 +19,7 @@ from cgan_core import parzen
 from cgan_core.bandwidth import Method
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
+from cgan_core.nearest import nearest
 from cgan_core.streams import draw_noise, stream
 
 PROTOCOL_VERSION = 1
@@ -218,8 +219,8 @@ class Evaluator:
         assert samples.conditions is not None
         assert self.examples.conditions is not None
         images = samples.images[:ACCURACY_SAMPLES]
-        nearest = nearest_training_image(images, self.examples)
-        hits = self.examples.conditions[nearest] == samples.conditions[: len(images)]
+        rows = nearest_training_image(images, self.examples)
+        hits = self.examples.conditions[rows] == samples.conditions[: len(images)]
         return float(hits.double().mean())
 
 
@@ -243,12 +244,10 @@ def nearest_training_image(
     images: Float[Tensor, "samples pixels"], examples: Examples, block: int = 5_000
 ) -> Tensor:
     """Returns the row of the nearest training image (Euclidean) of each image."""
-    best = torch.full((len(images),), torch.inf)
-    nearest = torch.zeros(len(images), dtype=torch.int64)
+    best = torch.full((len(images),), torch.inf, dtype=torch.float64)
+    rows = torch.zeros(len(images), dtype=torch.int64)
     for start in range(0, len(examples), block):
-        rows = examples.images[start : start + block].float().div_(255)
-        distances = torch.addmm((rows**2).sum(1), images, rows.T, alpha=-2)
-        found, position = distances.min(1)
-        closer = found < best
-        best[closer], nearest[closer] = found[closer], position[closer] + start
-    return nearest
+        half_squares, found = nearest(images, examples.images[start : start + block] / 255)
+        closer = half_squares < best
+        best[closer], rows[closer] = half_squares[closer], found[closer] + start
+    return rows

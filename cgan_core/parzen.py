@@ -18,18 +18,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from cgan_core.bandwidth import check_bandwidth, select_bandwidth, select_bandwidths
-from cgan_core.distances import (
-    MIN_EXPONENT,
-    full_precision,
-    product_tile,
-    relative,
-    rows_per_tile,
-)
-from cgan_core.vectors import Vectors, center, check_labels, check_vectors, common_dtype
+from cgan_core.distances import half_square_tiles, log_mean_kernel, wide_accumulation
+from cgan_core.screen import Screen
+from cgan_core.vectors import check_labels, check_vectors, common_dtype
 
 __all__ = [
     "LogLikelihoods",
@@ -40,8 +35,7 @@ __all__ = [
     "select_bandwidths",
 ]
 
-TOLERANCE = 2e-4  # nats; a point whose float32 error may be larger is done again in float64
-NEAR_REACH = 10.0  # nats below the largest term down to which the near terms are made exact
+TAIL = 1e-5  # nats that the centres left out may cost together
 
 
 class LogLikelihoods(NamedTuple):
@@ -53,10 +47,21 @@ class LogLikelihoods(NamedTuple):
 
 @dataclass(frozen=True)
 class _Classes:
-    """Labels of the points, and where each class lies among the centres sorted by label."""
+    """Classes 0, 1, ... of points and centres, and the number of centres in each point's class."""
 
-    labels: Int[Tensor, " points"]
-    spans: dict[int, slice]
+    of_points: Int64[Tensor, " points"]
+    of_centers: Int64[Tensor, " centers"]
+    center_counts: Int64[Tensor, " points"]
+
+    @classmethod
+    def of(
+        cls, labels: Int[Tensor, " points"], center_labels: Int[Tensor, " centers"]
+    ) -> "_Classes":
+        """From any integers."""
+        names, classes = torch.cat([labels, center_labels]).unique(return_inverse=True)
+        of_points, of_centers = classes.split([len(labels), len(center_labels)])
+        counts = torch.bincount(of_centers, minlength=len(names))
+        return cls(of_points, of_centers, counts[of_points])
 
 
 @torch.no_grad()
@@ -69,10 +74,11 @@ def log_likelihoods(
 ) -> LogLikelihoods:
     """Log-likelihood of each point, also given its label, from one pass over the products.
 
-    The result is within 1e-3 nats of float64: products in float32, the nearest centres measured
-    again in float64, and a point whose error bound stays above `TOLERANCE` done in float64
-    throughout (samples collapsed onto a few images are slower for that). Memory beyond the inputs
-    is a tile of products and a copy of the centres, whatever the number of points.
+    The result is within 1e-4 nats of float64, certainly: a screen in low precision leaves out only
+    centres that cannot matter, the others are measured as differences in float64, and a point near
+    which too many lie (a large bandwidth, samples collapsed onto a few images) is done in float64
+    throughout, which takes several times longer. Memory beyond the inputs is a tile of scores and
+    some copies of the centres, whatever the number of points.
 
     Args:
         points: x, where the density is asked for.
@@ -90,21 +96,18 @@ def log_likelihoods(
     """
     check_vectors(points, centers)
     check_bandwidth(bandwidth)
-    classes = _Classes(points.new_zeros(len(points), dtype=torch.int64), {})
+    classes = None
     if labels is not None and center_labels is not None:
         check_labels(points, labels, centers, center_labels)
-        by_label = center_labels.argsort(stable=True)
-        centers = centers[by_label]
-        classes = _Classes(labels, _spans(center_labels[by_label]))
+        classes = _Classes.of(labels, center_labels)
     elif labels is not None or center_labels is not None:
         raise ValueError("`labels` and `center_labels` must be given together, but got one")
-    order = classes.labels.argsort(stable=True)  # so that a block of points holds few classes
     values = torch.full((2, len(points)), -math.inf, dtype=torch.float64, device=points.device)
-    dtype = common_dtype(points, centers)
-    with full_precision(points.device):
-        doubtful = _fill(values, order, points, centers, bandwidth, classes, dtype)
-        if dtype != torch.float64 and len(doubtful):
-            _fill(values, doubtful, points, centers, bandwidth, classes, torch.float64)
+    left = torch.arange(len(points), device=points.device)
+    if common_dtype(points, centers) == torch.float32:
+        with wide_accumulation(points.device):
+            left = _fill_near(values, points.float(), centers.float(), bandwidth**-2, classes)
+    _fill_all(values, left, points, centers, bandwidth**-2, classes)
     values -= points.shape[1] / 2 * math.log(2 * math.pi * bandwidth**2)
     return LogLikelihoods(values[0], None if labels is None else values[1])
 
@@ -129,54 +132,46 @@ def conditional_log_likelihood(
     return both.conditional
 
 
-def _spans(sorted_labels: Int[Tensor, " vectors"]) -> dict[int, slice]:
-    """Where each label's run lies."""
-    labels, counts = sorted_labels.unique_consecutive(return_counts=True)
-    ends = counts.cumsum(0)
-    runs = zip(labels.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
-    return {label: slice(start, end) for label, start, end in runs}
-
-
-def _fill(
+def _fill_near(
     values: Float64[Tensor, "kinds points"],
-    rows: Int[Tensor, " rows"],
     points: Float[Tensor, "points dim"],
     centers: Float[Tensor, "centers dim"],
-    bandwidth: float,
-    classes: _Classes,
-    dtype: torch.dtype,
-) -> Int[Tensor, " doubtful"]:
-    """Fills in the log mean kernels of some points; returns those not known to `TOLERANCE`."""
-    mean = centers.mean(0, dtype=dtype)
-    prepared = center(centers, mean)
-    size = rows_per_tile(len(centers), dtype, points.device)
-    out = mean.new_empty(min(size, len(rows)), len(centers))
-    doubtful = []
-    for block in rows.split(size):
-        vectors = center(points[block], mean)
-        tile = product_tile(vectors, prepared, out)
-        errors = torch.zeros_like(vectors.half_norms)
-        for label, run in _spans(classes.labels[block]).items():
-            own = classes.spans.get(label)
-            if own is not None:
-                values[1, block[run]], errors[run] = _log_mean_kernel(
-                    tile[run, own].clone(), vectors[run], prepared[own], bandwidth
-                )
-        values[0, block], pooled_errors = _log_mean_kernel(tile, vectors, prepared, bandwidth)
-        known = torch.maximum(errors, pooled_errors) <= TOLERANCE
-        doubtful.append(block[~known])  # also where the bound is NaN
-    return torch.cat(doubtful)
+    precision: float,
+    classes: _Classes | None,
+) -> Int64[Tensor, " left"]:
+    """Fills in what the near centres decide; returns the points that are left to do.
+
+    The centres that are left out, fewer than N, each have a term below TAIL / N of the largest,
+    so a sum lacks less than TAIL of itself, and its logarithm less than about TAIL.
+    """
+    reach = math.log(len(centers) / TAIL) / precision
+    screen = Screen(centers, None if classes is None else classes.of_centers)
+    out = screen.buffer(min(screen.rows_per_tile, len(points)))
+    crowded = []
+    for rows in torch.arange(len(points), device=points.device).split(screen.rows_per_tile):
+        own = None if classes is None else classes.of_points[rows]
+        near = screen.near(points[rows], screen.scores(points[rows], out), reach, own)
+        values[0, rows] = log_mean_kernel(near.half_squares, precision, len(centers))
+        if classes is not None:
+            counts = classes.center_counts[rows]
+            values[1, rows] = log_mean_kernel(near.half_squares, precision, counts, near.is_own)
+        crowded.append(rows[near.crowded])
+    return torch.cat(crowded)
 
 
-def _log_mean_kernel(
-    tile: Float[Tensor, "points centers"], points: Vectors, centers: Vectors, bandwidth: float
-) -> tuple[Float64[Tensor, " points"], Float64[Tensor, " points"]]:
-    """Log of mean_j exp(-q_j / sigma^2) in nats, and a bound on its error; overwrites the tile."""
-    precision = bandwidth**-2
-    half_squares = relative(tile, points, centers, NEAR_REACH / precision)
-    terms = half_squares.rest.mul_(-precision).clamp_min_(MIN_EXPONENT).exp_()
-    total = terms.sum(1).double()
-    exact = terms.gather(1, half_squares.near).mul_(half_squares.is_exact).sum(1).double()
-    inexact_share = (1 - exact / total).clamp_(min=0)
-    error = torch.expm1(half_squares.error * precision) * inexact_share
-    return total.log() - half_squares.base * precision - math.log(len(centers)), error
+def _fill_all(
+    values: Float64[Tensor, "kinds points"],
+    left: Int64[Tensor, " left"],
+    points: Float[Tensor, "points dim"],
+    centers: Float[Tensor, "centers dim"],
+    precision: float,
+    classes: _Classes | None,
+) -> None:
+    """Fills in the points that are left, from all their distances in float64."""
+    for block, tile in half_square_tiles(points[left], centers):
+        rows = left[block]
+        values[0, rows] = log_mean_kernel(tile, precision, len(centers))
+        if classes is not None:
+            is_own = classes.of_centers == classes.of_points[rows, None]
+            counts = classes.center_counts[rows]
+            values[1, rows] = log_mean_kernel(tile, precision, counts, is_own)

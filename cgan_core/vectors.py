@@ -1,4 +1,4 @@
-"""Sets of vectors as the Parzen window takes them: checked, and moved towards the origin."""
+"""Sets of vectors as the Parzen window takes them: checked, or moved and rounded for products."""
 
 from dataclasses import dataclass
 
@@ -8,27 +8,24 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """Points or centres, also moved by one common mean to keep the norms in a product small."""
+class Rounded:
+    """Vectors moved by a common shift and rounded, and what the rounding cost."""
 
-    original: Float[Tensor, "vectors dim"]
-    centered: Float[Tensor, "vectors dim"]
-    half_norms: Float64[Tensor, " vectors"]
-
-    def __getitem__(self, span: slice) -> "Vectors":
-        """A contiguous run of the vectors, sharing memory."""
-        return Vectors(self.original[span], self.centered[span], self.half_norms[span])
-
-    def __len__(self) -> int:
-        return len(self.original)
+    values: Float[Tensor, "vectors dim"]
+    norms: Float64[Tensor, " vectors"]  # of the moved vectors
+    losses: Float64[Tensor, " vectors"]  # |moved - rounded|, the rounding of the move included
 
 
-def center(original: Float[Tensor, "vectors dim"], mean: Float[Tensor, " dim"]) -> Vectors:
-    """Vectors ready for products, in the type of `mean`."""
-    original = original.to(mean.dtype)
-    centered = original - mean
-    norms = torch.linalg.vector_norm(centered, dim=1)
-    return Vectors(original, centered, norms.double().square_().div_(2))
+def round_moved(
+    vectors: Float[Tensor, "vectors dim"], shift: Float[Tensor, " dim"], dtype: torch.dtype
+) -> Rounded:
+    """`vectors - shift` in `dtype`."""
+    moved = vectors - shift
+    values = moved.to(dtype)
+    norms = torch.linalg.vector_norm(moved, dim=1).double()
+    lost = torch.linalg.vector_norm(moved - values, dim=1).double()
+    limits = torch.finfo(moved.dtype)
+    return Rounded(values, norms, lost + limits.eps * norms + len(shift) * limits.tiny)
 
 
 def common_dtype(points: Tensor, centers: Tensor) -> torch.dtype:
@@ -77,8 +74,8 @@ def check_labels(
 
 
 def _check_finite(name: str, values: Tensor) -> None:
-    if bool(values.sum(dtype=torch.float64).isfinite()):
-        return  # one pass; a NaN or an infinity reaches the sum
+    if bool(values.sum().isfinite()):
+        return  # one fast pass; a NaN or an infinity reaches the sum
     bad = (~values.isfinite()).nonzero()
     if len(bad):
         row, column = bad[0].tolist()

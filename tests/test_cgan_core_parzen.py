@@ -12,8 +12,9 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from cgan_core import bandwidth as bandwidth_module
-from cgan_core import distances, parzen
+from cgan_core import curve as curve_module
+from cgan_core import distances, screen
+from cgan_core.nearest import nearest
 from cgan_core.parzen import (
     conditional_log_likelihood,
     log_likelihood,
@@ -106,17 +107,20 @@ def test_near_duplicates_at_a_small_bandwidth(digits: tuple[Tensor, ...], copies
     torch.testing.assert_close(ours, direct(points, centers, 0.02), rtol=0, atol=NATS)
 
 
-def test_collapsed_samples_need_and_get_float64(
-    digits: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # 500 centres on each of 4 images: far more near terms than are measured as differences
-    points, _, centers, _ = digits
+def test_collapsed_samples_are_measured_in_full(digits: tuple[Tensor, ...]) -> None:
+    # 500 centres on each of 4 images: far more near centres than a screen keeps
+    points, labels, centers, _ = digits
     noise = torch.randn(2000, 784, generator=torch.Generator().manual_seed(1))
     collapsed = centers[:4].repeat(500, 1) + 1e-4 * noise
-    truth = direct(points, collapsed, 0.02)
-    assert (log_likelihood(points, collapsed, 0.02) - truth).abs().max() < 1e-5
-    monkeypatch.setattr(parzen, "TOLERANCE", math.inf)
-    assert (log_likelihood(points, collapsed, 0.02) - truth).abs().max() > NATS
+    near = screened(points, collapsed, 0.01)
+    assert near.crowded.all()
+    ours = log_likelihoods(points, collapsed, 0.02, labels, torch.arange(2000) % 4)
+    assert (ours.pooled - direct(points, collapsed, 0.02)).abs().max() < 1e-6
+    assert ours.conditional is not None
+    second = labels == 1
+    own = direct(points[second], collapsed[1::4], 0.02)
+    assert (ours.conditional[second] - own).abs().max() < 1e-6
+    assert (ours.conditional[labels > 3] == -math.inf).all()
 
 
 @pytest.mark.parametrize("dim", [1, 2, 17])
@@ -207,11 +211,109 @@ def test_a_class_without_centers_is_impossible() -> None:
     assert value[labels < 2].isfinite().all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(5, 3), (40, 511), (40, 512), (40, 1003)])
-def test_nearest_finds_the_smallest(rows: int, columns: int) -> None:
-    tile = torch.rand(rows, columns, generator=torch.Generator().manual_seed(columns))
-    found = tile.gather(1, distances.nearest(tile, 8)).sort(1).values
-    torch.testing.assert_close(found, tile.sort(1).values[:, :8], rtol=0, atol=0)
+@pytest.fixture(params=[torch.bfloat16, torch.float32])
+def product_dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
+    """Either kind of product, whatever the processor likes; slow here is right all the same."""
+    dtype: torch.dtype = request.param
+    monkeypatch.setattr(screen, "screen_dtype", lambda device: dtype)
+    return dtype
+
+
+def screened(points: Tensor, centers: Tensor, reach: float) -> screen.Near:
+    prepared = screen.Screen(centers)
+    return prepared.near(points, prepared.scores(points), reach)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_a_screen_keeps_all_that_are_near(
+    product_dtype: torch.dtype, scale: float, offset: float
+) -> None:
+    # few dimensions, many ties, one far centre that spoils the bound: nothing may be lost
+    points, centers = random_sets(0, 40)
+    centers = torch.cat([centers, points[:20], points[:20]])
+    points, centers = (points + offset) * scale, (centers + offset) * scale
+    centers[7] *= 3
+    reach = 5.0 * scale**2
+    near = screened(points, centers, reach)
+    squares = torch.cdist(points.double(), centers.double()).square() / 2
+    wanted = squares <= squares.amin(1, keepdim=True) + reach
+    kept = torch.zeros_like(wanted)
+    rows, slots = near.half_squares.isfinite().nonzero(as_tuple=True)
+    kept[rows, near.centers[rows, slots]] = True
+    assert (kept | near.crowded[:, None] | ~wanted).all()
+    if scale == 1 and offset == 0:
+        assert not near.crowded.any()
+        assert kept.sum() < 0.5 * kept.numel()
+    truth = squares[rows, near.centers[rows, slots]]
+    torch.testing.assert_close(
+        near.half_squares[rows, slots], truth, rtol=1e-5, atol=1e-5 * scale**2
+    )
+
+
+def test_the_bound_holds_for_adversarial_rounding(product_dtype: torch.dtype) -> None:
+    # every component rounds the same way, so that errors add instead of cancelling
+    step = torch.finfo(product_dtype).eps
+    points = torch.full((3, 512), 1 + 0.499 * step)
+    points[1] = -points[1]
+    centers = torch.cat([points * 0.999, points * 1.7, -points, torch.eye(512)[:40]])
+    prepared = screen.Screen(centers)
+    scores = prepared.scores(points)
+    shift = centers.mean(0).bfloat16().double()
+    x, s = points.double() - shift, centers.double() - shift
+    truth = x @ s.T - s.square().sum(1) / 2
+    columns = prepared._column_centers
+    stored = scores.values.double()[:, columns >= 0]
+    off = (stored - truth[:, columns[columns >= 0]]).abs()
+    allowed = scores.errors[:, None] + stored.abs() * step
+    assert (off <= allowed).all()
+
+
+def test_values_do_not_depend_on_the_screen(
+    digits: tuple[Tensor, ...], product_dtype: torch.dtype
+) -> None:
+    points, labels, centers, center_labels = (t[:600] for t in digits)
+    ours = log_likelihoods(points, centers, 0.2, labels, center_labels)
+    truth = log_likelihoods(points.double(), centers, 0.2, labels, center_labels)
+    for value, expected in zip(ours, truth, strict=True):
+        assert value is not None
+        assert expected is not None
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-4)
+    bandwidths = select_bandwidths(points, centers)
+    wide = select_bandwidths(points.double(), centers)
+    assert bandwidths["grid"] == wide["grid"]
+    assert bandwidths["exact"] == pytest.approx(wide["exact"], rel=1e-5)
+
+
+def test_lowered_precision_is_raised_and_given_back() -> None:
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at run time
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        with distances.wide_accumulation(torch.device("cpu")):
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "bf16"
+    finally:
+        matmul.fp32_precision = before
+
+
+def test_values_beyond_the_screen_are_measured_in_full() -> None:
+    points, centers = random_sets(0, 5)
+    points, centers = points * 1e25, centers * 1e25  # squares are infinite in float32
+    ours = log_likelihood(points, centers, 1e25)
+    torch.testing.assert_close(ours, direct(points, centers, 1e25), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("copies", [1, 200])
+def test_nearest_is_the_nearest(
+    digits: tuple[Tensor, ...], product_dtype: torch.dtype, copies: int
+) -> None:
+    points, centers = digits[0][:100], digits[2][:300].repeat(copies, 1)[:2000]
+    half_squares, rows = nearest(points, centers)
+    differences = points.double()[:, None] - centers[:300].double()
+    truth = differences.square().sum(2).amin(1) / 2
+    torch.testing.assert_close(half_squares, truth, rtol=1e-10, atol=1e-10)
+    mine = (points.double() - centers[rows].double()).square().sum(1) / 2
+    torch.testing.assert_close(mine, truth, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 20])
@@ -256,7 +358,7 @@ def test_a_second_maximum_does_not_mislead(spread: float, low: float, high: floa
 def test_a_cache_that_does_not_fit_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     points, centers = random_sets(0, 20)
     before = select_bandwidths(points, centers)
-    monkeypatch.setattr(bandwidth_module, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(curve_module, "CACHE_BYTES", 1000)
     monkeypatch.setattr(distances, "TILE_BYTES", {"cpu": 1000, "cuda": 1000})
     after = select_bandwidths(points, centers)
     assert after["grid"] == before["grid"]
