@@ -44,7 +44,7 @@ class TurnRunner:
             self._graph = self._captured()
             self.execution = f"graph, {self._kernels}"
         except RuntimeError as error:  # what a capture may not do, or memory
-            torch.cuda.synchronize()
+            self.wait()
             self._eager, self._graph = True, None
             self.execution = f"eager, {self._kernels} (no graph: {_first_line(error)})"
 
@@ -86,7 +86,8 @@ class TurnRunner:
                     self._lanes.turn()
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Threads that write checkpoints meanwhile may do on the device what they like.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._lanes.turn()
         return graph
 

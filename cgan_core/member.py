@@ -151,8 +151,8 @@ class Member:
         self._loss_sums[2] += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns a copy of all that the future of the member depends on, by flat name."""
-        copies = {name: value.clone() for name, value in self.tensors().items()}
+        """Returns a copy, on the CPU, of all that the member's future depends on, by flat name."""
+        copies = {name: value.to("cpu", copy=True) for name, value in self.tensors().items()}
         return copies | {"progress.t": torch.tensor(self.t)}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ def words(
     num: int,
 ) -> Int64[Tensor, "lanes {num}"]:
     """Draws words of 32 bits from the stream of each lane."""
-    blocks = torch.arange(math.ceil(num / 4), device=seeds.device)
+    blocks = torch.arange(-(-num // 4), device=seeds.device)
     counter = (blocks, index.unsqueeze(1) & MASK, name[0], name[1])
     drawn = philox(counter, (seeds[:, :1], seeds[:, 1:]))
     return torch.stack(drawn, -1).flatten(1)[:, :num]
@@ -70,7 +70,7 @@ def keep_masks(
     units: int,
 ) -> Float[Tensor, "lanes {rows} {units}"]:
     """Draws inverted-dropout masks: 256 / threshold where a random byte is below it, else 0."""
-    drawn = words(seeds, name, index, math.ceil(rows * units / 4))
+    drawn = words(seeds, name, index, -(-rows * units // 4))
     shifts = torch.arange(0, 32, 8, device=seeds.device)
     drawn = (drawn.unsqueeze(-1) >> shifts & 255).flatten(1)[:, : rows * units]
     threshold = thresholds.view(-1, 1, 1)

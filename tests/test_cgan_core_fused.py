@@ -13,6 +13,7 @@ from cgan_core.config import GANConfig
 from cgan_core.device_draws import DeviceDraws
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
+from cgan_core.graphs import TurnRunner
 from cgan_core.host_draws import HostDraws
 from cgan_core.lanes import Lanes
 from cgan_core.member import Member
@@ -138,6 +139,31 @@ def test_a_course_is_bit_equal_in_any_company(
     for name, value in expected.items():
         assert value.isfinite().all()
         assert torch.equal(found[name], value), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("company", COMPANIES)
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_on_a_gpu_too(kind: str, company: Callable[[Hosts, GANConfig], dict[str, Tensor]]) -> None:
+    def on_gpu() -> FusedPopulation:
+        return FusedPopulation(EXAMPLES, CAPACITY, "cuda")
+
+    expected, found = alone(on_gpu, CONFIGS[kind]), company(on_gpu, CONFIGS[kind])
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_graph_makes_the_turns_that_the_cpu_makes() -> None:
+    states = []
+    for device in ("cpu", "cuda"):
+        population = FusedPopulation(EXAMPLES, CAPACITY, device)
+        members = [population.join(CONFIGS["adam"], seed) for seed in range(2)]
+        population.advance(members, 5)
+        states.append(members[1].state_dict())
+    assert population.execution == "graph, compiled"
+    assert difference(*states) < 1e-3
 
 
 def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -344,3 +370,35 @@ def test_noise_of_device_streams_has_its_moments(noise: str) -> None:
     error = math.sqrt(variance / values.numel())
     assert abs(float(values.mean()) - mean) < 4 * error
     assert float(values.var()) == pytest.approx(variance, rel=0.05)
+
+
+def test_what_a_gpu_cannot_do_is_done_plainly_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object, **__: object) -> None:
+        raise OSError("no compiler here\nand much more")
+
+    def no_graph(runner: TurnRunner) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: no_compiler)
+    monkeypatch.setattr(TurnRunner, "_captured", no_graph)
+    examples = Examples(tiny_splits())
+    member, cpu = Member(CONFIGS["adam"], examples, 7), torch.device("cpu")
+    lanes = Lanes(member, CAPACITY, cpu, DeviceDraws(member.config, examples, CAPACITY, cpu))
+    lanes.join(member)
+    before = member.state_dict()
+    runner = TurnRunner(lanes, eager=False)
+    runner.ready()
+    assert all(torch.equal(value, before[name]) for name, value in member.state_dict().items())
+    assert runner.execution == (
+        "eager, not compiled (OSError: no compiler here) "
+        "(no graph: RuntimeError: operation not permitted when stream is capturing)"
+    )
+    lanes.activate([member])
+    lanes.prepare([member])
+    runner.run()
+    member.t = 1
+    population = FusedPopulation(examples, CAPACITY, "cpu")
+    expected = population.join(member.config, 7)
+    population.advance([expected], 1)
+    truth = expected.state_dict()
+    assert all(torch.equal(value, truth[name]) for name, value in member.state_dict().items())
