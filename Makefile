@@ -8,7 +8,7 @@ SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.
 RUN    ?= runs/$(basename $(notdir $(SPACE)))$(SIZE:%=-%)
 
-.PHONY: setup search test check ui bench clean
+.PHONY: setup search test check ui bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -44,6 +44,10 @@ ui: $(VENV)/.installed
 bench: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.training
 	$(PY) -m benchmarks.parzen
+
+# A lent GPU machine may have no network, so without a virtual environment the Python at hand does.
+bench-gpu:
+	$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m benchmarks.gpu --minutes 8
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -85,19 +85,22 @@ class TextbookDiscriminator(nn.Module):
 class TextbookLoop:
     """Alternating training of a configuration's nets."""
 
-    def __init__(self, config: GANConfig, examples: Examples) -> None:
+    def __init__(self, config: GANConfig, examples: Examples, device: str = "cpu") -> None:
         self.images, labels = examples.batch(torch.arange(len(examples)))
         assert labels is not None
         assert examples.kind is not None
         self.config, self.classes = config, examples.kind.width
-        self.labels = functional.one_hot(labels, self.classes).float()
-        self.generator = TextbookGenerator(config, examples.pixels, self.classes)
-        self.discriminator = TextbookDiscriminator(config, examples.pixels, self.classes)
+        self.device, self.images = device, self.images.to(device)
+        self.labels = functional.one_hot(labels, self.classes).float().to(device)
+        self.generator = TextbookGenerator(config, examples.pixels, self.classes).to(device)
+        self.discriminator = TextbookDiscriminator(config, examples.pixels, self.classes).to(
+            device
+        )
         self.g_optimizer = self._optimizer(self.generator, 1.0)
         self.d_optimizer = self._optimizer(self.discriminator, config.d_rate_ratio)
         self.loss = nn.BCELoss()
-        self.ones = torch.ones(config.batch_size, 1)
-        self.zeros = torch.zeros(config.batch_size, 1)
+        self.ones = torch.ones(config.batch_size, 1, device=device)
+        self.zeros = torch.zeros(config.batch_size, 1, device=device)
 
     def _optimizer(self, network: nn.Module, ratio: float) -> torch.optim.Optimizer:
         config, rate = self.config, self.config.learning_rate * ratio
@@ -113,12 +116,13 @@ class TextbookLoop:
 
     def _fake_inputs(self) -> tuple[Tensor, Tensor]:
         rows, dim = self.config.batch_size, self.config.noise_dim
-        labels = functional.one_hot(torch.randint(0, self.classes, (rows,)), self.classes).float()
-        gaussian = self.config.noise == "gaussian"
-        return torch.randn(rows, dim) if gaussian else torch.rand(rows, dim), labels
+        labels = torch.randint(0, self.classes, (rows,), device=self.device)
+        draw = torch.randn if self.config.noise == "gaussian" else torch.rand
+        z = draw(rows, dim, device=self.device)
+        return z, functional.one_hot(labels, self.classes).float()
 
     def _step(self) -> None:
-        rows = torch.randint(0, len(self.images), (self.config.batch_size,))
+        rows = torch.randint(0, len(self.images), (self.config.batch_size,), device=self.device)
         x, y = self.images[rows], self.labels[rows]
         self.d_optimizer.zero_grad()
         self.loss(self.discriminator(x, y), self.ones).backward()

@@ -29,9 +29,9 @@ class Examples:
         self.conditions = train.condition_tensor
         self.kind = condition_kind(splits)
         self._num_classes = splits.num_classes
-        self._density: ConditionDensity | None = None
+        self.density: ConditionDensity | None = None
         if train.conditions is not None and splits.num_classes is None:
-            self._density = ConditionDensity.fit(train.conditions, stream(0, "condition density"))
+            self.density = ConditionDensity.fit(train.conditions, stream(0, "condition density"))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,7 +50,7 @@ class Examples:
 
     def grid_vectors(self) -> Float[Tensor, "rows width"] | None:
         """Returns ten condition vectors for a grid of pictures, or None where they are none."""
-        if self._density is None:
+        if self.density is None:
             return None
         return self.draw_conditions(stream(0, "grid y"), 10)
 
@@ -65,8 +65,8 @@ class Examples:
         """
         if self.conditions is None:
             return None
-        if self._density is not None:
-            return torch.from_numpy(self._density.sample(rows, rng))
+        if self.density is not None:
+            return torch.from_numpy(self.density.sample(rows, rng))
         if kind == "uniform" and self._num_classes is not None:
             return torch.from_numpy(rng.integers(self._num_classes, size=rows))
         return self.conditions[torch.from_numpy(rng.integers(len(self), size=rows))]

@@ -1,6 +1,7 @@
 """One member of a population: two networks that play against each other."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -9,18 +10,12 @@ from torch import Tensor, nn
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.draws import Draws
 from cgan_core.examples import Examples
-from cgan_core.game import (
-    Generated,
-    Gradients,
-    Judged,
-    discriminator_gradients,
-    generator_gradients,
-    simultaneous_gradients,
-)
-from cgan_core.networks import Discriminator, Generator, Tape
+from cgan_core.game import Generated, Gradients, Judged
+from cgan_core.networks import Discriminator, Generator, Masks, Tape
 from cgan_core.optimizers import PlayerOptimizer
 from cgan_core.pages import gather, zeros
 from cgan_core.streams import stream
+from cgan_core.turn import take_turn
 
 CHECK_EVERY = 50  # updates between looks at the losses: a look costs a synchronisation
 
@@ -28,10 +23,8 @@ CHECK_EVERY = 50  # updates between looks at the losses: a look costs a synchron
 class Member:
     """A generator and a discriminator with their optimisers.
 
-    `alternating` is Algorithm 1 of Goodfellow et al. (2014): k discriminator updates, then one of
-    the generator. `simultaneous` makes the last of the k and the generator's from one pass over
-    the same fakes, both from the weights before it. All randomness comes from streams of
-    (seed, t), so that the course of a member depends on its configuration, seed and data alone.
+    All randomness comes from streams of (seed, t), so that the course of a member depends on its
+    configuration, seed and data alone.
 
     Args:
         config: hyperparameters.
@@ -56,11 +49,11 @@ class Member:
         self._initialize()
         self._g_optimizer = PlayerOptimizer(config, self.generator)
         self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
-        self._draws = Draws(config, examples, seed)
+        self.draws = Draws(config, examples, seed)
         players = (self.generator, self.discriminator)
         sizes = [parameter.shape for network in players for parameter in network.parameters()]
         (self._workspace,) = zeros([torch.Size([max(size.numel() for size in sizes)])])
-        self._products = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+        self._products = torch.bfloat16 if config.precision == "bfloat16" else None
         self._loss_sums = torch.zeros(3, dtype=torch.float64)  # discriminator, generator, updates
 
     def _initialize(self) -> None:
@@ -104,7 +97,7 @@ class Member:
         for _ in range(num_steps):
             if self.infeasible:
                 return
-            self._step()
+            take_turn(self.config, self, self.draws, self.t)
             self.t += 1
             if self.t % CHECK_EVERY == 0:
                 self.check()
@@ -130,92 +123,79 @@ class Member:
         self._loss_sums.zero_()
         return {"d_loss": d_loss / updates, "g_loss": g_loss / updates} if updates else {}
 
-    def _step(self) -> None:
-        c = self.config
-        for update in range(c.d_steps):
-            last = update == c.d_steps - 1
-            with torch.set_grad_enabled(last and not c.fresh_noise):
-                fake, condition = self._generate(f"fake {update}", update)
-            judged = self._judge_both(fake.images.detach(), condition, update)
-            if last and c.update == "simultaneous":
-                d_side, g_side = simultaneous_gradients(c, judged, fake)
-            else:
-                d_side = discriminator_gradients(c, judged)
-            self._update_discriminator(*d_side, first_of_t=update == 0)
-        if c.update == "alternating":
-            if c.fresh_noise:
-                fake, condition = self._generate("generator fake 0", c.d_steps)
-            judged = self._judge(
-                fake.images.detach(), condition, "discriminator masks of generator"
-            )
-            g_side = generator_gradients(c, judged, fake)
-        self._update_generator(*g_side)
-
-    def _generate(self, name: str, update: int) -> tuple[Generated, Tensor | None]:
-        noise, condition = self._draws.noise_and_condition(name, self.t)
-        masks = self._draws.generator_masks(f"generator masks {update}", self.t)
+    def generate(self, noise: Tensor, condition: Tensor | None, masks: Masks) -> Generated:
+        """Runs the generator."""
         tape = Tape(self._products)
         images = self.generator(noise, condition, masks, tape)
-        return Generated(images, tape.records, self._workspace), condition
+        return Generated(images, tape.records, self._workspace)
 
-    def _judge_both(
-        self, fake: Float[Tensor, "rows pixels"], condition: Tensor | None, update: int
+    def judge(
+        self, images: Float[Tensor, "rows pixels"], condition: Tensor | None, masks: Masks
     ) -> Judged:
-        real, real_condition = self._draws.real(self.t * self.config.d_steps + update)
-        conditions = None
-        if condition is not None and real_condition is not None:
-            conditions = torch.cat([real_condition, condition])
-        return self._judge(torch.cat([real, fake]), conditions, f"discriminator masks {update}")
-
-    def _judge(
-        self, images: Float[Tensor, "rows pixels"], condition: Tensor | None, name: str
-    ) -> Judged:
-        masks = self._draws.discriminator_masks(len(images), name, self.t)
+        """Runs the discriminator."""
         tape = Tape(self._products)
         logits = self.discriminator(images, condition, masks, tape)
         return Judged(logits, tape.records, masks.get("input"), self._workspace)
 
-    def _update_discriminator(
+    def update_discriminator(
         self, gradients: Gradients, loss: Float[Tensor, ""], *, first_of_t: bool
     ) -> None:
+        """Makes one of the k discriminator updates."""
         self._d_optimizer.step(gradients, self.t, self.epoch, first_of_t=first_of_t)
         self._loss_sums[0] += loss / self.config.d_steps
 
-    def _update_generator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
+    def update_generator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
+        """Makes the generator's update."""
         self._g_optimizer.step(gradients, self.t, self.epoch)
         self._loss_sums[1] += loss
         self._loss_sums[2] += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns all that the future of the member depends on, by flat name."""
+        """Returns a copy, on the CPU, of all that the member's future depends on, by flat name."""
+        copies = {name: value.to("cpu", copy=True) for name, value in self.tensors().items()}
+        return copies | {"progress.t": torch.tensor(self.t)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what training changes, by flat name; the tensors themselves."""
         parts = {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "g_optimizer": self._g_optimizer.state_dict(),
             "d_optimizer": self._d_optimizer.state_dict(),
-            "progress": {"t": torch.tensor(self.t), "loss_sums": self._loss_sums},
+            "progress": {"loss_sums": self._loss_sums},
         }
         return {
-            f"{part}.{name}": value.detach().clone()
+            f"{part}.{name}": value
             for part, state in parts.items()
             for name, value in state.items()
         }
 
+    def move(self, places: Mapping[str, Tensor]) -> None:
+        """Moves what training changes, with its values, to the memory of these tensors."""
+        for name, value in self.tensors().items():
+            places[name].copy_(value)
+        for player in ("generator", "discriminator"):
+            for name, parameter in getattr(self, player).named_parameters():
+                parameter.data = places[f"{player}.{name}"]
+        self._g_optimizer.move(_part(places, "g_optimizer"))
+        self._d_optimizer.move(_part(places, "d_optimizer"))
+        self._loss_sums = places["progress.loss_sums"]
+
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over a state that `state_dict` gave, of the same configuration and seed."""
-
-        def part(name: str) -> dict[str, Tensor]:
-            prefix = f"{name}."
-            return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-
-        self.generator.load_state_dict(part("generator"))
-        self.discriminator.load_state_dict(part("discriminator"))
-        self._g_optimizer.load_state_dict(part("g_optimizer"))
-        self._d_optimizer.load_state_dict(part("d_optimizer"))
+        self.generator.load_state_dict(_part(state, "generator"))
+        self.discriminator.load_state_dict(_part(state, "discriminator"))
+        self._g_optimizer.load_state_dict(_part(state, "g_optimizer"))
+        self._d_optimizer.load_state_dict(_part(state, "d_optimizer"))
         self.t = int(state["progress.t"])
-        self._loss_sums = state["progress.loss_sums"].clone()
+        self._loss_sums.copy_(state["progress.loss_sums"])
         self.infeasible = None
         self.check()
+
+
+def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}."
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,6 +1,6 @@
 """The players' optimisers: PyTorch's fused updates under this project's schedules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +113,14 @@ class PlayerOptimizer:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Takes over buffers that `state_dict` gave; what it does not name starts anew."""
-        self._buffers = self._fresh_buffers()
         for key, value in self.state_dict().items():
             if key in state:
                 value.copy_(state[key])
+            else:
+                value.zero_()
+
+    def move(self, places: Mapping[str, Tensor]) -> None:
+        """Goes on with these buffers, whose values are its own."""
+        for position, buffers in enumerate(self._buffers.values()):
+            for kind in buffers:
+                buffers[kind] = places[f"{position}.{kind}"]

@@ -54,6 +54,7 @@ class Population:
     """
 
     device = "cpu"
+    streams = "host"  # of `cgan_core.streams`, drawn with numpy
     fused = False  # whether members of one signature advance together at the cost of one
 
     def __init__(self, examples: Examples, capacity: int) -> None:

@@ -32,6 +32,11 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
+def keep_threshold(rate: float) -> int:
+    """Returns how many of a byte's 256 values keep a unit that is dropped at a rate."""
+    return min(max(round(256 * (1 - rate)), 1), 256)
+
+
 def keep_mask(
     rng: np.random.Generator, rows: int, units: int, rate: float
 ) -> Float[Tensor, "rows units"]:
@@ -40,7 +45,7 @@ def keep_mask(
     One random byte decides each unit, so `keep` is the nearest of 1/256 … 256/256 to `1 - rate`
     and the scale is that of the true `keep`.
     """
-    threshold = min(max(round(256 * (1 - rate)), 1), 256)
+    threshold = keep_threshold(rate)
     count = rows * units
     raw = rng.bit_generator.random_raw(-(-count // 8)).view(np.uint8)[:count]
     mask, drawn = torch.empty(rows, units), torch.from_numpy(raw).view(rows, units)

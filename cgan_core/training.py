@@ -14,6 +14,7 @@ from torch import Tensor
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
+from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.model import Model
 from cgan_core.population import Population
@@ -86,7 +87,7 @@ class Trainer:
     def __init__(
         self,
         configs: GANConfig | Sequence[GANConfig],
-        data: DataSplits | Population,
+        data: DataSplits | Population | FusedPopulation,
         seeds: int | Sequence[int],
     ) -> None:
         configs = [configs] if isinstance(configs, GANConfig) else list(configs)
@@ -97,6 +98,7 @@ class Trainer:
         pairs = zip(configs, seeds, strict=True)
         self.members = [self.population.join(config, seed) for config, seed in pairs]
         self.elapsed_seconds = 0.0
+        self.streams = {self.population.streams}  # what the members were trained on so far
 
     def advance(self, num_steps: int) -> None:
         """Makes `num_steps` generator updates of every member that has not diverged."""
@@ -159,7 +161,8 @@ class Trainer:
 
     def snapshot(self) -> Checkpoint:
         """Returns a copy of all that the future depends on."""
-        progress = self._identity() | {"seconds": self.elapsed_seconds}
+        rest = {"seconds": self.elapsed_seconds, "streams": sorted(self.streams)}
+        progress = self._identity() | rest
         return Checkpoint(self.state_dict(), progress)
 
     def save(self, folder: Path) -> None:
@@ -175,6 +178,7 @@ class Trainer:
         try:
             progress = json.loads((folder / PROGRESS_FILE).read_text())
             seconds = float(progress.pop("seconds"))
+            streams = progress.pop("streams", ["host"])  # it was written before there were others
             progress["configs"] = [_completed(config) for config in progress["configs"]]
             state = load_file(folder / STATE_FILE)
         except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
@@ -186,6 +190,7 @@ class Trainer:
         except (LookupError, RuntimeError) as error:
             raise CheckpointError(f"{folder}: does not fit the data ({error})") from error
         self.elapsed_seconds = seconds
+        self.streams |= set(streams)
 
     def _identity(self) -> dict[str, object]:
         return {

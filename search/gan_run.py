@@ -11,7 +11,10 @@ import torch
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, SampleError, Scores
+from cgan_core.examples import Examples
+from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
+from cgan_core.networks import Generator
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.population import Population, Stretch, signature
 from cgan_core.stopping import BestState
@@ -48,8 +51,7 @@ class GANRuns:
 
     def __call__(self, device: str, capacity: int) -> "GANLanes":
         """Creates lanes; the data are read with the first trial."""
-        # Training on a GPU is not built: wherever trials are placed, members are on the CPU.
-        return GANLanes(self, capacity)
+        return GANLanes(self, device, capacity)
 
 
 @lru_cache(maxsize=1)
@@ -67,12 +69,12 @@ def _prepared(data: DataSource, protocol: Protocol) -> tuple[DataSplits, Evaluat
 class GANLanes:
     """Populations of one device, one a signature: `search.trial_run.Lanes`."""
 
-    device = Population.device
-    fused = Population.fused
-
-    def __init__(self, runs: GANRuns, capacity: int) -> None:
+    def __init__(self, runs: GANRuns, device: str, capacity: int) -> None:
         self._runs, self._capacity = runs, capacity
-        self._populations: dict[Hashable, Population] = {}
+        # Ray may set a GPU aside where PyTorch is built without.
+        self.device = device if torch.cuda.is_available() else "cpu"
+        self.fused = self.device != "cpu"
+        self._populations: dict[Hashable, Population | FusedPopulation] = {}
 
     def open(self, trial: Mapping[str, Any]) -> "GANRun":
         """Creates the run of one trial."""
@@ -83,9 +85,14 @@ class GANLanes:
         config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
         key = signature(config)
         if key not in self._populations:
-            self._populations[key] = Population(evaluator.examples, self._capacity)
+            self._populations[key] = self._population(evaluator.examples)
         trainer = Trainer(config, self._populations[key], int(trial["seed"]))
         return GANRun(self._runs, trial, trainer, evaluator)
+
+    def _population(self, examples: Examples) -> Population | FusedPopulation:
+        if self.fused:
+            return FusedPopulation(examples, self._capacity, self.device)
+        return Population(examples, self._capacity)
 
     def advance(self, runs: Sequence["GANRun"], num_steps: int) -> None:
         """Trains runs of one signature by `num_steps`."""
@@ -170,7 +177,7 @@ class GANRun:
         measurement = self.trainer.measure(0, point)
         if measurement.infeasible:
             return self._progress(point)
-        config, generator = self.member.config, self.member.generator
+        config, generator = self.member.config, self.trainer.model().generator
         try:
             samples = self.evaluator.draw(generator, config.noise, config.noise_dim)
         except SampleError as error:
@@ -180,7 +187,7 @@ class GANRun:
         metrics = {**metrics_of(scores), **measurement.metrics}
         sign = 1.0 if self.runs.direction == "maximize" else -1.0
         improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
-        self._write_artifacts(scores, point, improved=improved)
+        self._write_artifacts(generator, scores, point, improved=improved)
         return self._progress(point, metrics)
 
     def _progress(self, kimg: float, metrics: dict[str, float] | None = None) -> Progress:
@@ -192,12 +199,14 @@ class GANRun:
             infeasible=self.member.infeasible,
         )
 
-    def _write_artifacts(self, scores: Scores, point: float, *, improved: bool) -> None:
+    def _write_artifacts(
+        self, generator: Generator, scores: Scores, point: float, *, improved: bool
+    ) -> None:
         number, replicate = self.trial["number"], self.trial["replicate"]
         member, shape = self.member, self.evaluator.splits.image_shape
         config = member.config
         examples = member.examples
-        grid = class_grid(member.generator, config, examples.kind, examples.grid_vectors())
+        grid = class_grid(generator, config, examples.kind, examples.grid_vectors())
         picture = self.runs.output / "samples" / str(number) / f"{point:g}.png"
         save_grid(to_bytes(grid, shape), picture)
         if improved:

@@ -80,7 +80,7 @@ class _Maxout(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], by_piece: Tensor) -> tuple[Tensor, int]:
-        return by_piece.movedim(in_dims[0], 0).amax(-2), 0
+        return _Maxout.apply(by_piece.movedim(in_dims[0], 0)), 0  # type: ignore[no-untyped-call]
 
 
 def drop(

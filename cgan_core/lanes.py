@@ -1,0 +1,181 @@
+"""Members of one signature whose state lies stacked, so that one turn of all is one of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from cgan_core.device_draws import DeviceDraws
+from cgan_core.game import Generated, Gradients, Judged, Loss
+from cgan_core.host_draws import HostDraws, Places, places_of
+from cgan_core.member import Member
+from cgan_core.networks import Discriminator, Generator, Masks, Tape
+from cgan_core.sweeps import Scalars, StackedOptimizer, Update, adam, sgd
+from cgan_core.turn import take_turn
+
+UPDATES: Mapping[str, Update] = {"sgd": sgd, "adam": adam}
+
+
+class Lanes:
+    """The stacked state of up to `capacity` members, which take their turns together.
+
+    A member in a lane is an ordinary `Member` whose tensors are views of the lane: what it saves,
+    loads, checks and generates needs nothing of its own here. Idle lanes are masked: they are
+    computed with the others, and their state does not move.
+
+    Args:
+        member: whose sizes all others share.
+        capacity: lanes.
+        device: where the state lies.
+        draws: what chance gives, by host or by device streams.
+        dtype: of the state; float32 but for tests.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        capacity: int,
+        device: torch.device,
+        draws: HostDraws | DeviceDraws,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        config, examples = member.config, member.examples
+        self.members: list[Member | None] = [None] * capacity
+        self.config, self.draws, self.device = config, draws, device
+        self.places = Places({}, {})  # where units are dropped in any lane
+        self.update: Update = UPDATES[config.optimizer]  # or one compiled
+        self._state = {
+            name: torch.zeros(
+                capacity, *value.shape, dtype=_widened(value.dtype, dtype), device=device
+            )
+            for name, value in member.tensors().items()
+        }
+        self._loss_sums = self._state["progress.loss_sums"]
+        self._t = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self._active = torch.zeros(capacity, dtype=torch.bool, device=device)
+        self._scalars = Scalars(capacity, device)
+        self._batches_per_epoch = member.batches_per_epoch
+        self._products = torch.bfloat16 if config.precision == "bfloat16" else None
+        with torch.device("meta"):  # shapes alone: the parameters come with each call
+            self._generator = Generator(config, examples.pixels, examples.kind)
+            self._discriminator = Discriminator(config, examples.pixels, examples.kind)
+        self._g_parameters = self._parameters("generator")
+        self._d_parameters = self._parameters("discriminator")
+        self._g_optimizer = self._optimizer("g_optimizer", self._g_parameters)
+        self._d_optimizer = self._optimizer("d_optimizer", self._d_parameters)
+
+    def _parameters(self, player: str) -> dict[str, Tensor]:
+        return {k: value.requires_grad_() for k, value in self._part(player).items()}
+
+    def _optimizer(self, name: str, parameters: Mapping[str, Tensor]) -> StackedOptimizer:
+        return StackedOptimizer(
+            self.config.optimizer,
+            self._scalars,
+            parameters,
+            self._part(name),
+            is_discriminator=name == "d_optimizer",
+        )
+
+    def _part(self, name: str) -> dict[str, Tensor]:
+        prefix = f"{name}."
+        return {k[len(prefix) :]: v for k, v in self._state.items() if k.startswith(prefix)}
+
+    def join(self, member: Member) -> None:
+        """Moves a member into the first free lane."""
+        lane = self.members.index(None)
+        member.move({name: value.detach()[lane] for name, value in self._state.items()})
+        self.members[lane] = member
+        self._scalars.fill(lane, member.config)
+        self.draws.join(lane, member)
+        self._settle()
+
+    def leave(self, member: Member) -> None:
+        """Moves a member, with its state, out of its lane to the CPU's memory."""
+        lane = self.members.index(member)
+        member.move(
+            {name: torch.empty_like(v, device="cpu") for name, v in member.tensors().items()}
+        )
+        self.members[lane] = None
+        self._settle()
+
+    def _settle(self) -> None:
+        self.places = places_of([member for member in self.members if member])
+        self.draws.drop_at(self.places)
+
+    def activate(self, members: Sequence[Member]) -> None:
+        """Says which members take the turns to come, and where they stand."""
+        chosen = [member if member in members else None for member in self.members]
+        self._active.copy_(torch.tensor([member is not None for member in chosen]))
+        self._t.copy_(torch.tensor([member.t if member else 0 for member in self.members]))
+
+    def prepare(self, members: Sequence[Member]) -> None:
+        """Readies on the host what the next turn of these members reads."""
+        self.draws.prepare([member if member in members else None for member in self.members])
+
+    def turn(self) -> None:
+        """Makes one turn of the active members; t moves on the device, not on the members."""
+        take_turn(self.config, self, self.draws, self._t)
+        self._t += self._active
+
+    def diverged(self, members: Sequence[Member]) -> list[Member]:
+        """Returns those with a loss or a parameter that is not finite; waits for the device."""
+        if not members:
+            return []
+        checked = [*self._g_parameters.values(), *self._d_parameters.values(), self._loss_sums]
+        sums = [value.detach().flatten(1).sum(1).double() for value in checked]
+        finite = torch.stack(sums).isfinite().all(0).tolist()
+        return [member for member in members if not finite[self.members.index(member)]]
+
+    def generate(self, noise: Tensor, condition: Tensor | None, masks: Masks) -> Generated:
+        """Runs the generators."""
+        images, records = self._run(self._generator, self._g_parameters, noise, condition, masks)
+        return Generated(images, records)
+
+    def judge(self, images: Tensor, condition: Tensor | None, masks: Masks) -> Judged:
+        """Runs the discriminators."""
+        logits, records = self._run(
+            self._discriminator, self._d_parameters, images, condition, masks
+        )
+        return Judged(logits, records, masks.get("input"))
+
+    def _run(
+        self,
+        network: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        condition: Tensor | None,
+        masks: Masks,
+    ) -> Any:
+        def of_one(parameters: Any, x: Tensor, condition: Tensor | None, masks: Any) -> Any:
+            tape = Tape(self._products)
+            return functional_call(network, parameters, (x, condition, masks, tape)), tape.records
+
+        in_dims = (0, 0, None if condition is None else 0, 0)
+        return vmap(of_one, in_dims)(parameters, x, condition, masks)
+
+    def update_discriminator(self, gradients: Gradients, loss: Loss, *, first_of_t: bool) -> None:
+        """Makes one of the k discriminator updates of the active members."""
+        self._step(self._d_optimizer, gradients, first_of_t=first_of_t)
+        self._add(0, loss / self.config.d_steps)
+
+    def update_generator(self, gradients: Gradients, loss: Loss) -> None:
+        """Makes the generator's update of the active members."""
+        self._step(self._g_optimizer, gradients, first_of_t=True)
+        self._add(1, loss)
+        self._add(2, torch.ones_like(loss))
+
+    def _step(
+        self, optimizer: StackedOptimizer, gradients: Gradients, *, first_of_t: bool
+    ) -> None:
+        epoch = self._t.double() * self.config.d_steps / self._batches_per_epoch
+        optimizer.step(gradients, self._t, epoch, self._active, self.update, first_of_t=first_of_t)
+
+    def _add(self, column: int, values: Float[Tensor, " lanes"]) -> None:
+        self._loss_sums[:, column] += values.masked_fill(~self._active, 0)
+
+
+def _widened(own: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    return dtype if own == torch.float32 else own
