@@ -97,8 +97,10 @@ class HostDraws:
             torch.stack(conditions).to(self._device) if conditions else None,
         )
 
-    def _masks(self, own: Sequence[Masks], rows: int, places: Mapping[str, int]) -> Masks:
-        def mask(masks: Masks, place: str, width: int) -> Tensor:
+    def _masks(
+        self, own: Sequence[Mapping[str, Tensor]], rows: int, places: Mapping[str, int]
+    ) -> Masks:
+        def mask(masks: Mapping[str, Tensor], place: str, width: int) -> Tensor:
             return masks[place] if place in masks else torch.ones(rows, width)
 
         return {

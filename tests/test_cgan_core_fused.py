@@ -21,12 +21,14 @@ from cgan_core.population import Population
 
 CAPACITY, JOINED_AT, STEPS = 4, 50, 60
 EXAMPLES = Examples(tiny_splits())
+# Ranges wide enough that every weight moves within a few steps.
+WIDE = {"d_init_range": 0.3, "g_init_range": 0.3}
 CONFIGS: dict[str, GANConfig] = {
-    "sgd": tiny_config(),
+    "sgd": tiny_config(**WIDE),
     "adam": tiny_config(
-        optimizer="adam", learning_rate=2e-3, update="simultaneous", d_dropout=0.3
+        **WIDE, optimizer="adam", learning_rate=2e-3, update="simultaneous", d_dropout=0.3
     ),
-    "k = 2": tiny_config(d_steps=2, fresh_noise=False, d_input_dropout=0.2),
+    "k = 2": tiny_config(**WIDE, d_steps=2, fresh_noise=False, d_input_dropout=0.2),
 }
 OTHERS = [
     {"learning_rate": 0.03, "g_dropout": 0.1, "d_input_dropout": 0.3},
@@ -189,7 +191,10 @@ def test_with_host_streams_twenty_steps_are_those_of_a_member_alone(
         expected = Member(config, examples, seed)
         before = expected.state_dict()
         expected.advance(20)
-        found, truth = member.state_dict(), expected.state_dict()
+        found, truth = (
+            {name: value for name, value in own.state_dict().items() if "weight" in name}
+            for own in (member, expected)
+        )
         assert difference(found, truth) < 1e-4
         assert not torch.equal(before["generator.joint.weight"], truth["generator.joint.weight"])
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-Masks = Mapping[str, Float[Tensor, "rows _"]]
+Masks = Mapping[str, Float[Tensor, "*members rows _"]]
 """Inverted-dropout masks by the place that they multiply, each as wide as its place.
 
 An absent place is left alone.
