@@ -45,7 +45,7 @@ bench: $(VENV)/.installed-dev
 	$(PY) -m benchmarks.training
 	$(PY) -m benchmarks.parzen
 
-# A lent GPU machine may have no network, so without a virtual environment the Python at hand does.
+# A GPU machine may have no network, so without a virtual environment the Python at hand does.
 bench-gpu:
 	$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m benchmarks.gpu --minutes 8
 

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class Bench:
             b = torch.rand(members, inner, columns, device=self.device).to(dtype)
             torch.bmm(a, b)
             flop = 2e-9 * members * rows * inner * columns
-            rates.append(flop * self.calls_a_second(lambda a=a, b=b: torch.bmm(a, b)))
+            rates.append(flop * self.calls_a_second(partial(torch.bmm, a, b)))
         return max(rates)
 
     def copy_rate(self, values: int) -> float:
