@@ -323,7 +323,8 @@ def test_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
     trainer.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
     progress = json.loads((tmp_path / "state.json").read_text())
-    assert set(progress) == {"configs", "seeds", "seconds"}
+    assert set(progress) == {"configs", "seeds", "seconds", "streams"}
+    assert progress["streams"] == ["host"]
     with safe_open(tmp_path / "state.safetensors", "pt") as file:
         assert set(file.keys()) == set(trainer.state_dict())
 
