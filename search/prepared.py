@@ -69,7 +69,7 @@ class PreparedStudy:
         if splits.num_classes is None and metric != "validation_log_likelihood":
             raise StudyError(
                 f"objective.metric: {metric} needs data with labels, but {splits.source} has "
-                "none; use validation_log_likelihood"
+                "none; use `--set objective.metric=validation_log_likelihood`"
             )
         for notice in (splits.notice, *spec.notices):
             if notice:

@@ -12,7 +12,7 @@ from search.events import CloseReason, Event, SessionClosed, SessionOpened
 from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
-from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags, winner_of
 from search.pack import settled_pack
 from search.parquet import RecordError
 from search.prepared import PreparedStudy, painter
@@ -151,7 +151,8 @@ class Session:
         if reason == "interrupted":
             self._screen.status()
             raise StudyInterrupted
-        self._screen.say("scoring the winner on the test set")
+        if winner_of(self._spec, history.ledger, self._lines) is not None:
+            self._screen.say("scoring the winner on the test set")
         self._tracker.flush(DELIVERY_SECONDS)  # so that the summary has every run's ID
         closing = Closing(
             self._spec, history.ledger, prepared.evaluator, self._lines, prepared.output

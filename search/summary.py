@@ -27,7 +27,9 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
     if summary["dataset"]["subset"]:
         lines.append("data: the bundled subset; never to be compared with full-MNIST numbers")
     if summary["best"] is None:
-        return "\n".join([*lines, "no trial is better than an untrained generator: no winner"])
+        why = "no trial was measured that is better than an untrained generator"
+        place = f"summary: {output / 'summary.json'}"
+        return "\n".join([*lines, f"no winner: {why}", place])
     return "\n".join(lines + _winner(summary["best"]) + _test(summary) + _places(summary, output))
 
 

@@ -121,7 +121,8 @@ def after_a_restore(make: Hosts, config: GANConfig) -> dict[str, Tensor]:
     return again.state_dict()
 
 
-LANES = {
+Company = Callable[[Hosts, GANConfig], dict[str, Tensor]]
+LANES: dict[Company, int] = {
     **{first_of_four: 0, last_of_four: 3, joining_late: 3},
     **{beside_a_diverging_one: 1, in_pieces: 0, after_a_restore: 0},
 }
@@ -137,9 +138,7 @@ COMPANIES = list(LANES)
         *(("fused, device streams", kind) for kind in CONFIGS),
     ],
 )
-def test_a_course_is_bit_equal_in_any_company(
-    host: str, kind: str, company: Callable[[Hosts, GANConfig], dict[str, Tensor]]
-) -> None:
+def test_a_course_is_bit_equal_in_any_company(host: str, kind: str, company: Company) -> None:
     expected = alone(HOSTS[host], CONFIGS[kind], LANES[company])
     found = company(HOSTS[host], CONFIGS[kind])
     assert int(expected["progress.t"]) == STEPS
@@ -153,7 +152,7 @@ def test_a_course_is_bit_equal_in_any_company(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("company", COMPANIES)
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_on_a_gpu_too(kind: str, company: Callable[[Hosts, GANConfig], dict[str, Tensor]]) -> None:
+def test_on_a_gpu_too(kind: str, company: Company) -> None:
     def on_gpu() -> FusedPopulation:
         return FusedPopulation(EXAMPLES, CAPACITY, "cuda")
 
