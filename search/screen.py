@@ -7,6 +7,7 @@ from search.estimate import duration
 from search.events import Ended, Event, Retried
 from search.ledger import Ledger
 from search.study import StudySpec
+from search.time_left import TimeLeft
 from search.trial_run import Progress
 
 LINE_SECONDS = 15.0  # between lines that only say how far it is
@@ -25,7 +26,7 @@ class Screen:
         self._hint = hint
         self._spec: StudySpec | None = None
         self._ledger = Ledger()
-        self._seconds = 0.0
+        self._time_left: TimeLeft | None = None
         self._started = self._printed = time.monotonic()
         self._kimg: dict[int, float] = {}
 
@@ -35,9 +36,9 @@ class Screen:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
-    def watch(self, spec: StudySpec, ledger: Ledger, seconds: float) -> None:
-        """Begins to follow a study that should take so many seconds."""
-        self._spec, self._ledger, self._seconds = spec, ledger, seconds
+    def watch(self, spec: StudySpec, ledger: Ledger, time_left: TimeLeft) -> None:
+        """Begins to follow a study."""
+        self._spec, self._ledger, self._time_left = spec, ledger, time_left
         self._started = self._printed = time.monotonic()
         if self._hint is not None:
             self.say(self._hint)
@@ -90,8 +91,9 @@ class Screen:
         return f"best {scored.value:.1f}{error} (trial {trial.number})"
 
     def _left(self) -> str:
-        left = self._seconds - (time.monotonic() - self._started)
-        return f"about {duration(left)} left" if left > 0 else "overdue"
+        assert self._time_left is not None
+        left = self._time_left.seconds(time.monotonic() - self._started, self._kimg)
+        return f"about {duration(left)} left"
 
     def _clock(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)

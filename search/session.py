@@ -19,6 +19,7 @@ from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
 from search.stop_request import StopRequest, StudyInterrupted
+from search.time_left import TimeLeft
 from search.tracking import Tracker
 from search.tuner import run_trials
 
@@ -127,7 +128,8 @@ class Session:
         (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
         history.append(extension)
         self._begun = True
-        self._screen.watch(self._spec, history.ledger, self._expected_seconds(cost))
+        left = TimeLeft(self._spec, history.ledger, cost, self._seconds_left())
+        self._screen.watch(self._spec, history.ledger, left)
         for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
             history.listen(listener)
         drawn = painter(self._spec, history.folder, history.ledger.study, self._prepared.dataset)
@@ -162,14 +164,6 @@ class Session:
         self._tracker.log_outcome(summary, best)
         history.append(SessionClosed(reason="time_budget" if reason else "finished"))
         return summary
-
-    def _expected_seconds(self, cost: Estimate) -> float:
-        """Returns the time that what is left of the study should take."""
-        ledger, planned = self._history.ledger, self._spec.budget.trials
-        ended = len(ledger.trials) - len(ledger.unfinished())
-        expected = cost.seconds * (planned + ledger.extra_trials - ended) / planned
-        limit = self._seconds_left()
-        return expected if limit is None else min(expected, limit)
 
     def _seconds_left(self) -> float | None:
         limit = self._spec.budget.time
