@@ -23,6 +23,7 @@ from cgan_core.losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, with_slopes
 from cgan_core.networks.tape import (
     Activations,
     AffineRecord,
+    Gradient,
     Record,
     Rows,
     output_gradients,
@@ -31,7 +32,7 @@ from cgan_core.networks.tape import (
 
 Images = Float[Tensor, "*members rows pixels"]
 Loss = Float[Tensor, "*members"]
-Gradients = Iterator[tuple[str, Tensor]]
+Gradients = Iterator[tuple[str, Gradient]]
 """With the parameter's name in its network; made one by one, without a look at the weights."""
 
 IMAGE = "image"  # the discriminator's layer on images
@@ -45,18 +46,11 @@ class Judged:
         logits: of real and fake images, or of fakes alone.
         records: of its layers.
         input_mask: of dropout on the images, or None.
-        workspace: where weight gradients are made one after another, or None.
     """
 
     logits: Rows
     records: dict[str, Record]
     input_mask: Activations | None = None
-    workspace: Tensor | None = None
-
-    def output_gradients(self, *places: str) -> dict[str, Activations]:
-        """Returns the gradient of each row's logit at the layers' outputs (all, if none named)."""
-        records = {place: self.records[place] for place in places or self.records}
-        return output_gradients(self.logits, torch.ones_like(self.logits), records)
 
     def fakes_gradient(
         self, at_image_layer: Activations, num_fakes: int
@@ -77,52 +71,44 @@ class Generated:
     Args:
         images: with their graph.
         records: of its layers.
-        workspace: where weight gradients are made one after another, or None.
     """
 
     images: Images
     records: dict[str, Record]
-    workspace: Tensor | None = None
 
 
 def discriminator_gradients(config: GANConfig, judged: Judged) -> tuple[Gradients, Loss]:
     """Returns the gradients and the loss of the discriminator on real and fake images."""
-    return _discriminator_side(config, judged, judged.output_gradients())
+    loss = DISCRIMINATOR_LOSSES[config.d_loss](*judged.logits.chunk(2, -1))
+    at_outputs = output_gradients(loss, torch.ones_like(loss), judged.records)
+    return parameter_gradients(judged.records, at_outputs), loss.detach()
 
 
 def generator_gradients(
     config: GANConfig, judged: Judged, fake: Generated
 ) -> tuple[Gradients, Loss]:
     """Returns the gradients and the loss of the generator, whose fakes alone were judged."""
-    return _generator_side(config, judged, judged.output_gradients(IMAGE), fake)
+    loss = GENERATOR_LOSSES[config.generator_loss](judged.logits)
+    at_image_layer = {IMAGE: judged.records[IMAGE]}
+    at_outputs = output_gradients(loss, torch.ones_like(loss), at_image_layer)
+    at_images = judged.fakes_gradient(at_outputs[IMAGE], fake.images.shape[-2])
+    return _through_generator(fake, at_images), loss.detach()
 
 
 def simultaneous_gradients(
     config: GANConfig, judged: Judged, fake: Generated
 ) -> tuple[tuple[Gradients, Loss], tuple[Gradients, Loss]]:
     """Returns gradients and loss of the discriminator, then of the generator, from one pass."""
-    at_outputs = judged.output_gradients()
-    return (
-        _discriminator_side(config, judged, at_outputs),
-        _generator_side(config, judged, at_outputs, fake),
-    )
+    logits = judged.logits
+    at_outputs = output_gradients(logits, torch.ones_like(logits), judged.records)
+    real, of_fake = logits.chunk(2, -1)
+    d_loss, slopes = with_slopes(DISCRIMINATOR_LOSSES[config.d_loss], real, of_fake)
+    g_loss, (slope,) = with_slopes(GENERATOR_LOSSES[config.generator_loss], of_fake)
+    at_images = judged.fakes_gradient(at_outputs[IMAGE], fake.images.shape[-2])
+    d_side = parameter_gradients(judged.records, at_outputs, torch.cat(slopes, -1))
+    return (d_side, d_loss), (_through_generator(fake, at_images * slope.unsqueeze(-1)), g_loss)
 
 
-def _discriminator_side(
-    config: GANConfig, judged: Judged, at_outputs: dict[str, Activations]
-) -> tuple[Gradients, Loss]:
-    real, fake = judged.logits.chunk(2, -1)
-    loss, slopes = with_slopes(DISCRIMINATOR_LOSSES[config.d_loss], real, fake)
-    scale = torch.cat(slopes, -1)
-    return parameter_gradients(judged.records, at_outputs, scale, judged.workspace), loss
-
-
-def _generator_side(
-    config: GANConfig, judged: Judged, at_outputs: dict[str, Activations], fake: Generated
-) -> tuple[Gradients, Loss]:
-    num_fakes = fake.images.shape[-2]
-    logits = judged.logits[..., -num_fakes:]
-    loss, (slope,) = with_slopes(GENERATOR_LOSSES[config.generator_loss], logits)
-    at_images = judged.fakes_gradient(at_outputs[IMAGE], num_fakes) * slope.unsqueeze(-1)
-    at_generator = output_gradients(fake.images, at_images, fake.records)
-    return parameter_gradients(fake.records, at_generator, workspace=fake.workspace), loss
+def _through_generator(fake: Generated, at_images: Images) -> Gradients:
+    at_outputs = output_gradients(fake.images, at_images, fake.records)
+    return parameter_gradients(fake.records, at_outputs)

@@ -156,22 +156,20 @@ class Lanes:
         in_dims = (0, 0, None if condition is None else 0, 0)
         return vmap(of_one, in_dims)(parameters, x, condition, masks)
 
-    def update_discriminator(self, gradients: Gradients, loss: Loss, *, first_of_t: bool) -> None:
+    def update_discriminator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes one of the k discriminator updates of the active members."""
-        self._step(self._d_optimizer, gradients, first_of_t=first_of_t)
+        self._step(self._d_optimizer, gradients)
         self._add(0, loss / self.config.d_steps)
 
     def update_generator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes the generator's update of the active members."""
-        self._step(self._g_optimizer, gradients, first_of_t=True)
+        self._step(self._g_optimizer, gradients)
         self._add(1, loss)
         self._add(2, torch.ones_like(loss))
 
-    def _step(
-        self, optimizer: StackedOptimizer, gradients: Gradients, *, first_of_t: bool
-    ) -> None:
+    def _step(self, optimizer: StackedOptimizer, gradients: Gradients) -> None:
         epoch = self._t.double() * self.config.d_steps / self._batches_per_epoch
-        optimizer.step(gradients, self._t, epoch, self._active, self.update, first_of_t=first_of_t)
+        optimizer.step(gradients, self._t, epoch, self._active, self.update)
 
     def _add(self, column: int, values: Float[Tensor, " lanes"]) -> None:
         self._loss_sums[:, column] += values.masked_fill(~self._active, 0)

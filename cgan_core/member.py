@@ -13,7 +13,6 @@ from cgan_core.examples import Examples
 from cgan_core.game import Generated, Gradients, Judged
 from cgan_core.networks import Discriminator, Generator, Masks, Tape
 from cgan_core.optimizers import PlayerOptimizer
-from cgan_core.pages import gather, zeros
 from cgan_core.streams import stream
 from cgan_core.turn import take_turn
 
@@ -44,15 +43,10 @@ class Member:
         self.infeasible: str | None = None
         self.generator = Generator(config, examples.pixels, examples.kind)
         self.discriminator = Discriminator(config, examples.pixels, examples.kind)
-        for network in (self.generator, self.discriminator):
-            gather(network)
         self._initialize()
         self._g_optimizer = PlayerOptimizer(config, self.generator)
         self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
         self.draws = Draws(config, examples, seed)
-        players = (self.generator, self.discriminator)
-        sizes = [parameter.shape for network in players for parameter in network.parameters()]
-        (self._workspace,) = zeros([torch.Size([max(size.numel() for size in sizes)])])
         self._products = torch.bfloat16 if config.precision == "bfloat16" else None
         self._loss_sums = torch.zeros(3, dtype=torch.float64)  # discriminator, generator, updates
 
@@ -127,7 +121,7 @@ class Member:
         """Runs the generator."""
         tape = Tape(self._products)
         images = self.generator(noise, condition, masks, tape)
-        return Generated(images, tape.records, self._workspace)
+        return Generated(images, tape.records)
 
     def judge(
         self, images: Float[Tensor, "rows pixels"], condition: Tensor | None, masks: Masks
@@ -135,13 +129,11 @@ class Member:
         """Runs the discriminator."""
         tape = Tape(self._products)
         logits = self.discriminator(images, condition, masks, tape)
-        return Judged(logits, tape.records, masks.get("input"), self._workspace)
+        return Judged(logits, tape.records, masks.get("input"))
 
-    def update_discriminator(
-        self, gradients: Gradients, loss: Float[Tensor, ""], *, first_of_t: bool
-    ) -> None:
+    def update_discriminator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
         """Makes one of the k discriminator updates."""
-        self._d_optimizer.step(gradients, self.t, self.epoch, first_of_t=first_of_t)
+        self._d_optimizer.step(gradients, self.t, self.epoch)
         self._loss_sums[0] += loss / self.config.d_steps
 
     def update_generator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:

@@ -1,4 +1,4 @@
-"""The players' optimisers: PyTorch's fused updates under this project's schedules."""
+"""The players' optimisers under this project's schedules."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from cgan_core.config import GANConfig
-from cgan_core.pages import zeros
+from cgan_core.networks.tape import Gradient
 from cgan_core.schedules import learning_rate, momentum
 
-SMALLEST_MOMENTUM = 1e-30  # at exactly 0, PyTorch would drop the buffer that a later rise needs
+BUFFERS = {"sgd": ("velocity",), "adam": ("exp_avg", "exp_avg_sq")}
 
 
 class PlayerOptimizer:
     """Updates one player's parameters by SGD with momentum, or by Adam.
 
     SGD holds the rate inside the velocity, v <- m v - r_t g and w <- w + v, as the code of
-    Goodfellow et al. (2014) does. PyTorch's buffer b leaves it outside, w <- w - r_t b; with
-    b = -v / r_t the two agree when b's momentum is m r_{t-1} / r_t.
+    Goodfellow et al. (2014) does; PyTorch's leaves it outside, so that there a falling rate also
+    slows what the velocity already holds.
 
     Args:
         config: rates and kind of optimiser.
@@ -28,62 +28,26 @@ class PlayerOptimizer:
     def __init__(self, config: GANConfig, network: nn.Module, rate_ratio: float = 1.0) -> None:
         self._config, self._rate_ratio = config, rate_ratio
         self._parameters = dict(network.named_parameters())
-        self._buffers = self._fresh_buffers()
+        self._buffers = {name: self._zeros(value) for name, value in self._parameters.items()}
 
-    def _fresh_buffers(self) -> dict[str, dict[str, Tensor]]:
-        kinds = (
-            ["momentum_buffer"] if self._config.optimizer == "sgd" else ["exp_avg", "exp_avg_sq"]
-        )
-        shapes = [value.shape for value in self._parameters.values()]
-        blocks = [zeros(shapes) for _ in kinds]
-        buffers = {
-            name: dict(zip(kinds, own, strict=True))
-            for name, *own in zip(self._parameters, *blocks, strict=True)
-        }
-        if self._config.optimizer == "adam":
-            for own in buffers.values():
-                own["step"] = torch.zeros(())
-        return buffers
+    def _zeros(self, parameter: Tensor) -> dict[str, Tensor]:
+        kinds = BUFFERS[self._config.optimizer]
+        buffers = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in kinds}
+        return buffers | ({"step": torch.zeros(())} if self._config.optimizer == "adam" else {})
 
-    def step(
-        self,
-        gradients: Iterable[tuple[str, Tensor]],
-        t: int,
-        epoch: float,
-        *,
-        first_of_t: bool = True,
-    ) -> None:
-        """Applies one update at time t; `first_of_t` is false for the later ones of k.
-
-        Gradients are used up one by one, so that each may be made when its turn comes.
-        """
-        rate = learning_rate(self._config, t)
-        if self._config.optimizer == "adam":
-            for name, gradient in gradients:
-                self._adam(name, gradient, rate * self._rate_ratio)
-            return
-        before = learning_rate(self._config, t - 1) if first_of_t and t > 0 else rate
-        ratio = before / rate if rate > 0 else 1.0  # a rate of 0 moves nothing, whatever b is
-        inertia = max(momentum(self._config, epoch) * ratio, SMALLEST_MOMENTUM)
+    @torch.no_grad()
+    def step(self, gradients: Iterable[tuple[str, Gradient]], t: int, epoch: float) -> None:
+        """Applies one update at time t; gradients are used up one by one."""
+        rate = learning_rate(self._config, t) * self._rate_ratio
+        inertia = momentum(self._config, epoch)
         for name, gradient in gradients:
-            self._sgd(name, gradient, rate * self._rate_ratio, inertia)
+            if self._config.optimizer == "adam":
+                self._adam(name, gradient.formed(), rate)
+            else:
+                velocity = self._buffers[name]["velocity"]
+                gradient.add_to(velocity, factor=-rate, decay=inertia)
+                self._parameters[name].add_(velocity)
 
-    @torch.no_grad()
-    def _sgd(self, name: str, gradient: Tensor, rate: float, inertia: float) -> None:
-        torch._fused_sgd_(
-            [self._parameters[name]],
-            [gradient],
-            [self._buffers[name]["momentum_buffer"]],
-            weight_decay=0.0,
-            momentum=inertia,
-            lr=rate,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-        )
-
-    @torch.no_grad()
     def _adam(self, name: str, gradient: Tensor, rate: float) -> None:
         buffers, config = self._buffers[name], self._config
         buffers["step"] += 1

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cgan_core.config import GANConfig
+from cgan_core.networks.tape import Gradient
+from cgan_core.optimizers import BUFFERS
 
 Stack = Float[Tensor, "lanes values"]
 OfLane = Float[Tensor, "lanes 1"]
@@ -21,14 +23,14 @@ Update = Callable[..., None]
 def sgd(
     weight: Stack,
     gradient: Stack,
-    buffer: Stack,
+    velocity: Stack,
     idle: Bool[Tensor, "lanes 1"],
     rate: OfLane,
     inertia: OfLane,
 ) -> None:
-    """Updates by b <- m b + g, w <- w - r b; idle lanes have m = 1 and r = 0."""
-    buffer.mul_(inertia).add_(gradient.masked_fill(idle, 0))
-    weight.sub_(rate * buffer)
+    """Updates by v <- m v - r g, w <- w + v; idle lanes have m = 1."""
+    velocity.mul_(inertia).sub_(rate * gradient.masked_fill(idle, 0))
+    weight.add_(velocity.masked_fill(idle, 0))
 
 
 def adam(
@@ -113,9 +115,8 @@ class StackedOptimizer:
     ) -> None:
         self._kind, self._scalars = kind, scalars
         self._parameters = {name: _flat(value) for name, value in parameters.items()}
-        kinds = ("momentum_buffer",) if kind == "sgd" else ("exp_avg", "exp_avg_sq")
         self._buffers = {
-            name: [_flat(buffers[f"{position}.{kind}"]) for kind in kinds]
+            name: [_flat(buffers[f"{position}.{kind}"]) for kind in BUFFERS[kind]]
             for position, name in enumerate(parameters)
         }
         self._counts = [value for name, value in buffers.items() if name.endswith("step")]
@@ -124,30 +125,23 @@ class StackedOptimizer:
     @torch.no_grad()
     def step(
         self,
-        gradients: Iterable[tuple[str, Tensor]],
+        gradients: Iterable[tuple[str, Gradient]],
         t: Int64[Tensor, " lanes"],
         epoch: Float[Tensor, " lanes"],
         active: Bool[Tensor, " lanes"],
         update: Update,
-        *,
-        first_of_t: bool = True,
     ) -> None:
         """Applies one update of the active lanes by `update`: `sgd`, `adam`, or one compiled."""
         rate = self._scalars.rate(t)
         if self._kind == "adam":
             own = self._adam_scalars(rate, active)
         else:
-            before = torch.where(t > 0, self._scalars.rate(t - 1), rate) if first_of_t else rate
-            ratio = torch.where(rate > 0, before / rate, 1.0)
-            own = [
-                self._of_player(rate) * active,
-                self._kept(self._scalars.inertia(epoch) * ratio, active),
-            ]
+            own = [self._of_player(rate), self._kept(self._scalars.inertia(epoch), active)]
         idle = ~active.unsqueeze(1)
         for name, gradient in gradients:
             weight = self._parameters[name]
             columns = [value.unsqueeze(1).to(weight.dtype) for value in own]
-            update(weight, _flat(gradient), *self._buffers[name], idle, *columns)
+            update(weight, _flat(gradient.formed()), *self._buffers[name], idle, *columns)
 
     def _adam_scalars(self, rate: Tensor, active: Tensor) -> list[Tensor]:
         running = active.float()

@@ -56,7 +56,7 @@ class Players(Protocol):
         """Runs the discriminator."""
         ...
 
-    def update_discriminator(self, gradients: Gradients, loss: Loss, *, first_of_t: bool) -> None:
+    def update_discriminator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes one of the k discriminator updates."""
         ...
 
@@ -83,7 +83,7 @@ def take_turn(config: GANConfig, players: Players, draws: Draws, t: Any) -> None
             d_side, g_side = simultaneous_gradients(config, judged, fake)
         else:
             d_side = discriminator_gradients(config, judged)
-        players.update_discriminator(*d_side, first_of_t=update == 0)
+        players.update_discriminator(*d_side)
     if config.update == "alternating":
         if config.fresh_noise:
             fake, condition = _fakes(players, draws, "generator fake 0", config.d_steps, t)

@@ -12,6 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from cgan_core.config import GANConfig
 from cgan_core.game import (
     Generated,
+    Gradients,
     Judged,
     discriminator_gradients,
     generator_gradients,
@@ -124,10 +125,17 @@ def one_pass(table: Table, dtype: torch.dtype | None = None) -> tuple[dict[str, 
     fake = generated(table, dtype)
     judged = judged_both(table, fake.images, dtype)
     (d_side, d_loss), (g_side, g_loss) = simultaneous_gradients(table.config, judged, fake)
-    return named(dict(g_side), dict(d_side)), torch.stack([d_loss, g_loss])
+    return named(g_side, d_side), torch.stack([d_loss, g_loss])
 
 
-def named(g_side: dict[str, Tensor], d_side: dict[str, Tensor]) -> dict[str, Tensor]:
+def named(g_side: Gradients, d_side: Gradients) -> dict[str, Tensor]:
+    return of_both(
+        {name: gradient.formed() for name, gradient in g_side},
+        {name: gradient.formed() for name, gradient in d_side},
+    )
+
+
+def of_both(g_side: dict[str, Tensor], d_side: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"generator.{k}": v for k, v in g_side.items()} | {
         f"discriminator.{k}": v for k, v in d_side.items()
     }
@@ -154,7 +162,7 @@ def two_passes(table: Table) -> tuple[dict[str, Tensor], Tensor]:
     d_loss = DISCRIMINATOR_LOSSES[table.config.d_loss](real_logits, fake_logits)
     g_loss = GENERATOR_LOSSES[table.config.generator_loss](logits(fake, slice(ROWS, None)))
     sides = by_name(g_loss, table.generator), by_name(d_loss, table.discriminator)
-    return named(*sides), torch.stack([d_loss, g_loss]).detach()
+    return of_both(*sides), torch.stack([d_loss, g_loss]).detach()
 
 
 Passes = Callable[[Table], tuple[dict[str, Tensor], Tensor]]
@@ -170,7 +178,7 @@ def alternating(table: Table) -> tuple[dict[str, Tensor], Tensor]:
     )
     judged = Judged(logits, tape.records, table.fake_masks.get("input"))
     g_side, g_loss = generator_gradients(table.config, judged, fake)
-    return named(dict(g_side), dict(d_side)), torch.stack([d_loss, g_loss])
+    return named(g_side, d_side), torch.stack([d_loss, g_loss])
 
 
 def assert_equal(
@@ -269,7 +277,7 @@ def test_a_stacked_population_has_its_members_gradients(
     logits, records = forward(first.discriminator)(d_parameters, images, conditions, d_masks)
     judged = Judged(logits, records, d_masks["input"])
     (d_side, d_loss), (g_side, g_loss) = simultaneous_gradients(config, judged, fake)
-    gradients = named(dict(g_side), dict(d_side))
+    gradients = named(g_side, d_side)
     for position, truth in enumerate(truths):
         own = {name: value[position] for name, value in gradients.items()}
         losses = torch.stack([d_loss[position], g_loss[position]])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cgan_core.config import GANConfig
+from cgan_core.networks.tape import Gradient
 from cgan_core.optimizers import PlayerOptimizer
 from cgan_core.schedules import learning_rate, momentum
 
@@ -27,9 +28,11 @@ def gradients(t: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for shape in [(3, 4), (5,)]]
 
 
-def named(values: list[Tensor]) -> list[tuple[str, Tensor]]:
-    """In another order than the parameters': names count."""
-    return [(str(position), value) for position, value in enumerate(values)][::-1]
+def named(values: list[Tensor]) -> list[tuple[str, Gradient]]:
+    """As of a weight and a bias, in another order than the parameters': names count."""
+    weight, bias = values
+    rows = torch.tensor([[1.0], [2.0], [-1.0]])  # whose sum over the rows is 2
+    return [("1", Gradient(rows * bias / 2)), ("0", Gradient(torch.eye(3), weight))]
 
 
 def test_the_papers_rate_falls_from_a_tenth_to_a_millionth() -> None:
@@ -78,9 +81,9 @@ def test_sgd_holds_the_rate_inside_the_velocity(changes: dict[str, Any]) -> None
     truth = [parameter.detach().double() for parameter in parameters()]
     velocity = [torch.zeros_like(weight) for weight in truth]
     for update in range(STEPS):
-        t, within = divmod(update, config.d_steps)
+        t = update // config.d_steps
         epoch = t / 2
-        optimizer.step(named(gradients(update)), t, epoch, first_of_t=within == 0)
+        optimizer.step(named(gradients(update)), t, epoch)
         rate = max(0.1 / config.learning_rate_decay**t, config.min_learning_rate) * ratio
         rise = max(config.final_momentum - config.momentum, 0)
         m = config.momentum + rise * min(epoch / config.momentum_epochs, 1)

@@ -23,6 +23,31 @@ Rows = Float[Tensor, "*members rows"]
 Activations = Float[Tensor, "*members rows _"]
 
 
+class Gradient(NamedTuple):
+    """A weight's gradient a^T b over the rows, or a bias's: the sum of a's rows.
+
+    It is multiplied out when it is used, so that it may go straight into an optimiser's buffer
+    and what is used up at once stays in the cache.
+    """
+
+    a: Activations
+    b: Activations | None = None
+
+    def formed(self) -> Tensor:
+        """Returns the gradient in float32, or in the precision of finer factors."""
+        if self.b is None:
+            return self.a.sum(-2)
+        product = self.a.mT @ self.b
+        return product.float() if product.dtype == torch.bfloat16 else product
+
+    def add_to(self, buffer: Tensor, factor: float, decay: float) -> None:
+        """Updates a buffer of one member to decay * buffer + factor * gradient."""
+        if self.b is not None and self.b.dtype == buffer.dtype:
+            torch.addmm(buffer, self.a.mT, self.b, beta=decay, alpha=factor, out=buffer)
+        else:
+            buffer.mul_(decay).add_(self.formed(), alpha=factor)
+
+
 class AffineRecord(NamedTuple):
     """One use of y = x W^T + b; x and W as the product saw them."""
 
@@ -30,16 +55,9 @@ class AffineRecord(NamedTuple):
     input: Tensor
     weight: Tensor
 
-    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
-        """Returns u^T x, in the workspace if there is one."""
-        u = at_output.to(self.input.dtype)
-        if workspace is None:
-            return (u.mT @ self.input).to(at_output.dtype)
-        shape = (u.shape[1], self.input.shape[1])
-        place = workspace[: shape[0] * shape[1]].view(shape)
-        if u.dtype == place.dtype:
-            return torch.mm(u.mT, self.input, out=place)
-        return place.copy_(u.mT @ self.input)
+    def weight_gradient(self, at_output: Activations) -> Gradient:
+        """Returns u^T x."""
+        return Gradient(at_output.to(self.input.dtype), self.input)
 
     def input_gradient(self, at_output: Activations) -> Activations:
         """Returns u W."""
@@ -47,14 +65,14 @@ class AffineRecord(NamedTuple):
 
 
 class LookupRecord(NamedTuple):
-    """One use of y = x W + b, where x is one-hot or a vector and W's gradient needs no speed."""
+    """One use of y = x W + b, where x is one-hot or a vector."""
 
     output: Tensor
     input: Tensor
 
-    def weight_gradient(self, at_output: Tensor, workspace: Tensor | None = None) -> Tensor:
-        """Returns x^T u; it is small and needs no workspace."""
-        return self.input.to(at_output.dtype).mT @ at_output
+    def weight_gradient(self, at_output: Activations) -> Gradient:
+        """Returns x^T u."""
+        return Gradient(self.input.to(at_output.dtype), at_output)
 
 
 Record = AffineRecord | LookupRecord
@@ -116,14 +134,9 @@ def parameter_gradients(
     records: Mapping[str, Record],
     at_outputs: Mapping[str, Activations],
     scale: Rows | None = None,
-    workspace: Tensor | None = None,
-) -> Iterator[tuple[str, Tensor]]:
-    """Yields the gradient of each weight and bias with its name, the rows scaled.
-
-    Each is made when it is asked for, so that one that is used up at once stays in the cache. In a
-    workspace (flat, as large as the largest weight) it lasts until the next one is asked for.
-    """
+) -> Iterator[tuple[str, Gradient]]:
+    """Yields the gradient of each weight and bias with its name, the rows scaled."""
     for place, u in at_outputs.items():
         scaled = u if scale is None else u * scale.unsqueeze(-1)
-        yield f"{place}.weight", records[place].weight_gradient(scaled, workspace)
-        yield f"{place}.bias", scaled.sum(-2)
+        yield f"{place}.weight", records[place].weight_gradient(scaled)
+        yield f"{place}.bias", Gradient(scaled)
