@@ -1,11 +1,13 @@
-"""Likelihood at equal kimg: alternating against simultaneous updates, over seeds.
+"""Likelihood at equal kimg: alternating updates against others, over seeds.
 
     python -m benchmarks.updates --out runs/updates [--seeds 5] [--kimg 150] [--runs N]
 
-Trains the quick study's net (`benchmarks.training`) on the bundled digits, with one thread. A
+Trains the quick study's net (`benchmarks.training`) on the bundled digits, with one thread, by
+alternating updates that share the noise (as that study does), by simultaneous ones, and by
+alternating ones with fresh noise for the generator (Algorithm 1 to the letter). A
 finished run stays in the output folder, so that a call goes on where the last one ended;
-`--runs 1` makes one run and leaves. The difference is taken seed by seed, with Student's 95 %
-interval of its mean.
+`--runs 1` makes one run and leaves. Differences to the first are taken seed by seed, with
+Student's 95 % interval of their mean.
 """
 
 import argparse
@@ -26,13 +28,17 @@ from cgan_core.data import DataSplits
 from cgan_core.data.digits import load_digits
 from cgan_core.evaluation import Evaluator, protocol_for
 
-UPDATES = ("alternating", "simultaneous")
+UPDATES: dict[str, dict[str, Any]] = {
+    "alternating": {"update": "alternating", "fresh_noise": False},
+    "simultaneous": {"update": "simultaneous", "fresh_noise": False},
+    "fresh noise": {"update": "alternating", "fresh_noise": True},
+}
 MEASURE_KIMG = 50.0
 
 
 def main() -> None:
     """Makes the runs that are missing, then prints what all of them gave."""
-    parser = argparse.ArgumentParser(description="Alternating against simultaneous updates.")
+    parser = argparse.ArgumentParser(description="Alternating updates against others.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--kimg", type=float, default=150.0, help="of each run")
@@ -42,7 +48,7 @@ def main() -> None:
     torch.set_flush_denormal(True)  # as trials do
     options.out.mkdir(parents=True, exist_ok=True)
     files = {
-        (update, seed): options.out / f"{update}-{seed}-{options.kimg:g}.json"
+        (update, seed): options.out / f"{update.replace(' ', '-')}-{seed}-{options.kimg:g}.json"
         for seed, update in itertools.product(range(options.seeds), UPDATES)
     }
     missing = [key for key, file in files.items() if not file.exists()][: options.runs]
@@ -62,8 +68,7 @@ def train(
     update: str, seed: int, kimg: float, splits: DataSplits, evaluator: Evaluator
 ) -> list[dict[str, Any]]:
     """Trains one net and scores it on validation every `MEASURE_KIMG`."""
-    changes = {"update": update, "fresh_noise": False}  # the quick study's alternating shares it
-    config = GANConfig.from_mapping(SETTINGS["quick"].to_mapping() | changes)
+    config = GANConfig.from_mapping(SETTINGS["quick"].to_mapping() | UPDATES[update])
     trainer = Trainer(config, splits, seed)
     course = []
     for measurement in trainer.run(kimg, MEASURE_KIMG):
@@ -85,20 +90,26 @@ def train(
 def print_table(courses: dict[tuple[str, int], list[dict[str, Any]]]) -> None:
     """Prints means over the seeds at each point, and the mean difference with its interval."""
     seeds = sorted({seed for _, seed in courses})
-    print("nats         kimg" + "".join(f"{update:>26}" for update in UPDATES) + "  difference")
-    kimgs = [point["kimg"] for point in courses[UPDATES[0], seeds[0]]]
+    first, *others = UPDATES
+    print("nats         kimg" + f"{first:>24}" + "".join(f"{u:>42}" for u in others))
+    kimgs = [point["kimg"] for point in courses[first, seeds[0]]]
     for score, (position, kimg) in itertools.product(("pooled", "conditional"), enumerate(kimgs)):
-        by_update = [[courses[u, seed][position][score] for seed in seeds] for u in UPDATES]
-        means = "".join(
-            f"{statistics.mean(scores):14.1f} (sd {statistics.stdev(scores):5.1f})"
-            for scores in by_update
-        )
-        print(f"{score:12} {kimg:4.0f}{means}  {difference(*by_update)}")
+        by_update = {u: [courses[u, seed][position][score] for seed in seeds] for u in UPDATES}
+        line = f"{score:12} {kimg:4.0f}{spread(by_update[first]):>24}"
+        for update in others:
+            apart = difference(by_update[first], by_update[update])
+            line += f"{spread(by_update[update]):>24}{apart:>18}"
+        print(line)
     for update in UPDATES:
         last = [courses[update, seed][-1] for seed in seeds]
         seconds = statistics.mean(point["elapsed_seconds"] for point in last)
         accuracy = statistics.mean(point["label_accuracy"] for point in last)
         print(f"{update}: {seconds:.0f} s of training, label accuracy {accuracy:.2f}")
+
+
+def spread(scores: list[float]) -> str:
+    """The mean, and the standard deviation over seeds."""
+    return f"{statistics.mean(scores):.1f} (sd {statistics.stdev(scores):.1f})"
 
 
 def difference(early: list[float], late: list[float]) -> str:

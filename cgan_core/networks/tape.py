@@ -45,7 +45,8 @@ class Gradient(NamedTuple):
         if self.b is not None and self.b.dtype == buffer.dtype:
             torch.addmm(buffer, self.a.mT, self.b, beta=decay, alpha=factor, out=buffer)
         else:
-            buffer.mul_(decay).add_(self.formed(), alpha=factor)
+            scaled = Gradient(self.a * factor, self.b).formed()  # a is the smallest to scale
+            torch.add(scaled, buffer, alpha=decay, out=buffer)
 
 
 class AffineRecord(NamedTuple):
