@@ -8,10 +8,11 @@ from optuna.trial import FrozenTrial
 
 from search.domains import CategoricalDomain, FloatDomain, Params
 from search.events import Proposed
+from search.evolution import evolved_point
 from search.grid import grid_cells, random_order
 from search.ledger import Ledger, cell_key
+from search.quasi_random import sobol_point
 from search.sampling import (
-    SamplerName,
     make_sampler,
     proposal_seed,
     propose,
@@ -20,9 +21,16 @@ from search.sampling import (
 )
 from search.space import Space, canonical_point
 from search.spec_errors import ProblemsError
-from search.stages import ManualStage, ModelStage, PlannedStage, RandomGridStage, plan_stages
+from search.stages import (
+    ManualStage,
+    ModelStage,
+    PlannedStage,
+    RandomGridStage,
+    SamplerName,
+    plan_stages,
+)
 from search.study import StudySpec
-from search.trial import TrialState
+from search.trial import Direction, TrialState
 
 _ASKS = 8  # of the model before its repeated proposals are given up
 
@@ -77,7 +85,7 @@ class Proposer:
         elif isinstance(stage, RandomGridStage):
             candidates = self._grid(planned.index, stage).values()
         else:
-            candidates = self._modelled(stage, ledger)
+            candidates = self._modelled(planned, ledger)
         return next((c for c in candidates if cell_key(c) not in ledger.cells), None)
 
     def _grid(self, index: int, stage: RandomGridStage) -> dict[str, Params]:
@@ -86,37 +94,75 @@ class Proposer:
             self._grids[index] = {cell_key(cell): cell for cell in cells}
         return self._grids[index]
 
-    def _modelled(self, stage: ModelStage, ledger: Ledger) -> Iterator[Params]:
+    def _modelled(self, planned: PlannedStage, ledger: Ledger) -> Iterator[Params]:
         """The model's proposals, then random ones: all cells there are, if they can be listed."""
-        seed, number = self._spec.seed, ledger.next_number()
-        told = [self._told(trial) for trial in ledger.trials.values()]
+        assert isinstance(planned.stage, ModelStage)
         for attempt in range(_ASKS):
-            yield self._ask(stage.sampler, proposal_seed(seed, number, attempt), told)
+            yield self._ask(planned.stage.sampler, planned.index, ledger, attempt)
         cells = _all_cells(self._spec.space)
         if cells is not None:
-            yield from random_order(cells, proposal_seed(seed, number, _ASKS))
+            seed = proposal_seed(self._spec.seed, ledger.next_number(), _ASKS)
+            yield from random_order(cells, seed)
             return
         for attempt in range(_ASKS, 2 * _ASKS):
-            yield self._ask("random", proposal_seed(seed, number, attempt), told)
+            yield self._ask("random", planned.index, ledger, attempt)
 
-    def _ask(self, sampler: SamplerName, seed: int, told: list[FrozenTrial]) -> Params:
-        direction = self._spec.objective.direction
-        study = rebuild_study(told, make_sampler(sampler, seed), direction)
-        return propose(study, self._spec.space)
+    def _ask(self, sampler: SamplerName, stage: int, ledger: Ledger, attempt: int) -> Params:
+        spec, space = self._spec, self._spec.space
+        seed = proposal_seed(spec.seed, ledger.next_number(), attempt)
+        if sampler == "sobol":
+            return sobol_point(space, spec.seed, _taken(ledger, stage) + attempt)
+        if sampler == "cmaes":
+            metric, direction = spec.objective.metric, spec.objective.direction
+            ended = [t for t in ledger.trials.values() if t.state not in ("RUNNING", "FAILED")]
+            order = ranked(ended, metric, direction)
+            before = [trial for trial in order if trial.stage_index < stage]
+            own = [(t.params, order.index(t)) for t in ended if t.stage_index == stage]
+            return evolved_point(space, own, seed, before[0].params if before else None)
+        told = self._told(list(ledger.trials.values()))
+        direction = spec.objective.direction
+        return propose(rebuild_study(told, make_sampler(sampler, seed), direction), space)
 
-    def _told(self, trial: TrialState) -> FrozenTrial:
+    def _told(self, trials: list[TrialState]) -> list[FrozenTrial]:
+        """The trials as Optuna's; a diverged one counts as the worst whole one.
+
+        A Gaussian process takes values for what they are, and would see nothing beside a huge one.
+        """
         metric, direction = self._spec.objective.metric, self._spec.objective.direction
+        objectives = {trial.number: trial.objective(metric, direction) for trial in trials}
+        whole = [o.value for t in trials if t.state == "COMPLETED" and (o := objectives[t.number])]
+        worst = min if direction == "maximize" else max
+        told = []
+        for trial in trials:
+            objective = objectives[trial.number]
+            value = objective.value if objective else None
+            if trial.state == "INFEASIBLE":
+                value = worst(whole) if whole else None
+            unknown = trial.state == "COMPLETED" and value is None
+            state = "FAILED" if unknown else trial.state
+            curve = {m.kimg: m.metrics[metric] for m in trial.measurements if metric in m.metrics}
+            told.append(
+                to_frozen_trial(self._spec.space, trial.params, state, value, curve, direction)
+            )
+        return told
+
+
+def ranked(
+    trials: Iterable[TrialState], metric: str, direction: Direction = "maximize"
+) -> list[TrialState]:
+    """Sorts ended trials, the best first: whole ones, then stopped by how far they came.
+
+    A score under a small budget is compared with its like only. Diverged trials come last.
+    """
+    sign = 1.0 if direction == "maximize" else -1.0
+
+    def merit(trial: TrialState) -> tuple[bool, float, float]:
         objective = trial.objective(metric, direction)
-        measured = {m.kimg: m.metrics[metric] for m in trial.measurements if metric in m.metrics}
-        unknown = trial.state == "COMPLETED" and objective is None
-        return to_frozen_trial(
-            self._spec.space,
-            trial.params,
-            "FAILED" if unknown else trial.state,
-            objective.value if objective else None,
-            measured,
-            direction,
-        )
+        if objective is None or trial.state == "INFEASIBLE":
+            return (False, 0.0, 0.0)
+        return (True, trial.total_kimg, sign * objective.value)
+
+    return sorted(trials, key=merit, reverse=True)
 
 
 def _taken(ledger: Ledger, stage_index: int) -> int:

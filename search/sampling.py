@@ -13,7 +13,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.domains import CategoricalDomain, Domain, FloatDomain, Params, Scalar
@@ -33,11 +39,13 @@ __all__ = [
     "to_frozen_trial",
 ]
 
-SamplerName = Literal["tpe", "random"]
+OptunaSampler = Literal["tpe", "gp", "nsga2", "random"]
 
 INFEASIBLE_VALUE = 1e9
 """What Optuna is told of a diverged trial: this far on the wrong side of zero, in nats."""
 
+_POPULATION = 12  # of NSGA-II; Optuna's own 50 would be a whole study
+_GENERATION = "NSGAIISampler:generation"  # where Optuna keeps a trial's
 _STARTUP_TRIALS = 5  # the stages before have explored already; Optuna's own default is 10
 _STATES = {
     "RUNNING": TrialState.RUNNING,
@@ -60,15 +68,28 @@ def proposal_seed(study_seed: int, number: int, attempt: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
-def make_sampler(name: SamplerName, seed: int) -> BaseSampler:
-    """Creates a sampler: `tpe` (Bergstra et al. 2011, multivariate and grouped) or `random`.
+def make_sampler(name: OptunaSampler, seed: int) -> BaseSampler:
+    """Creates a sampler of Optuna's.
 
-    Grouping models together the parameters that were active together, so that branches keep
-    their joint density; the constant liar makes running trials count as poor ones, so that
-    parallel proposals keep apart.
+    `tpe` (Bergstra et al. 2011) is multivariate and grouped: it models together the parameters
+    that were active together, so that branches keep their joint density; the constant liar makes
+    running trials count as poor ones, so that parallel proposals keep apart. `gp` is a Gaussian
+    process with expected improvement in logarithms (Ament et al. 2023), which knows that scores
+    are noisy. `nsga2` (Deb et al. 2002) breeds from whole trials. The last two draw at random
+    what applies in some branches only. `random` learns nothing.
     """
     if name == "random":
         return RandomSampler(seed=seed)
+    if name == "gp":
+        apart = RandomSampler(seed=seed)
+        return GPSampler(
+            seed=seed,
+            n_startup_trials=_STARTUP_TRIALS,
+            independent_sampler=apart,
+            warn_independent_sampling=False,
+        )
+    if name == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=_POPULATION)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`
         return TPESampler(
@@ -87,10 +108,19 @@ def rebuild_study(
 
     Proposals depend on the order of the history: give it by trial number.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each proposal announces a study
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # else each proposal announces a study
     study = optuna.create_study(sampler=sampler, direction=direction)
-    study.add_trials(history)
+    trials = list(history)
+    _set_generations(trials)
+    study.add_trials(trials)
     return study
+
+
+def _set_generations(trials: Iterable[FrozenTrial]) -> None:
+    """Says which population of NSGA-II each whole trial belongs to: no study remembers it."""
+    whole = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    for position, trial in enumerate(whole):
+        trial.system_attrs[_GENERATION] = position // _POPULATION
 
 
 def propose(study: optuna.Study, space: Space) -> Params:
@@ -126,15 +156,16 @@ def to_frozen_trial(
 
     COMPLETED is told as COMPLETE with its value. STOPPED is told as PRUNED, so that its value
     under a small budget is not compared with those of whole trials. INFEASIBLE is told as
-    COMPLETE with `INFEASIBLE_VALUE` on the wrong side and a violated constraint, so that it
-    ranks below every other trial, stopped ones included. FAILED is told as FAIL, from which
+    COMPLETE with a violated constraint, so that it ranks below every other trial, stopped ones
+    included. FAILED is told as FAIL, from which
     nothing is learnt, and RUNNING as itself.
 
     Args:
         space: The searched parameters.
         params: The trial's active parameters.
         state: One of our states.
-        value: The objective; COMPLETED needs it, the other states ignore it.
+        value: The objective, which COMPLETED needs. What INFEASIBLE should count as, by default
+            `INFEASIBLE_VALUE` on the wrong side. The other states ignore it.
         intermediate_values: The metric by kimg; Optuna is told the best so far at each, in steps
             of one image.
         direction: Which values are better.
@@ -144,7 +175,7 @@ def to_frozen_trial(
     """
     if state == "COMPLETED" and (value is None or not math.isfinite(value)):
         raise ValueError(f"`value` of a COMPLETED trial must be finite, but got {value}")
-    if state == "INFEASIBLE":
+    if state == "INFEASIBLE" and value is None:
         value = -INFEASIBLE_VALUE if direction == "maximize" else INFEASIBLE_VALUE
     names, distributions = {}, {}
     for name in dependency_order(space):
@@ -159,7 +190,7 @@ def to_frozen_trial(
         params=names,
         distributions=distributions,
         intermediate_values=_running_best(intermediate_values or {}, direction),
-        constraints={"diverged": 1.0} if state == "INFEASIBLE" else None,
+        constraints={"diverged": float(state == "INFEASIBLE")},
     )
 
 

@@ -52,16 +52,21 @@ class RandomGridStage(StrictModel):
     trials: Annotated[int, Field(ge=1)]
 
 
+SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "sobol", "random"]
+
+
 class ModelStage(StrictModel):
-    """Proposals of a sampler that learns from the trials before.
+    """Proposals of a sampler, most of which learn from the trials before.
 
     Attributes:
-        sampler: `tpe`, the tree-structured Parzen estimator, or `random`, which learns nothing.
+        sampler: `tpe`, the tree-structured Parzen estimator; `gp`, a Gaussian process; `cmaes`,
+            an evolving normal distribution; `nsga2`, a genetic algorithm; `sobol`, an even
+            sequence, or `random`, neither of which learns.
         trials: Number of proposals.
     """
 
     kind: Literal["model"]
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
     trials: Annotated[int, Field(ge=1)]
 
 

@@ -18,7 +18,7 @@ from search.domains import Branches, FloatDomain, IntDomain, Params
 from search.ledger import cell_key
 from search.sampling import (
     INFEASIBLE_VALUE,
-    SamplerName,
+    OptunaSampler,
     distribution,
     grid_cells,
     make_sampler,
@@ -226,13 +226,13 @@ def history(count: int) -> list[FrozenTrial]:
     return [told(cell, value=-float(position)) for position, cell in enumerate(cells)]
 
 
-def proposal(name: SamplerName, seed: int, trials: list[FrozenTrial]) -> Params:
+def proposal(name: OptunaSampler, seed: int, trials: list[FrozenTrial]) -> Params:
     return propose(rebuild_study(trials, make_sampler(name, seed)), BRANCHED)
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
-@pytest.mark.parametrize("count", [0, 4, 12])
-def test_proposals_lie_in_the_space_and_can_be_had_again(name: SamplerName, count: int) -> None:
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("count", [0, 4, 13])
+def test_proposals_lie_in_the_space_and_can_be_had_again(name: OptunaSampler, count: int) -> None:
     seen = set()
     for number in range(6):
         seed = proposal_seed(3, number)
@@ -266,7 +266,7 @@ def test_tpe_learns_from_the_history() -> None:
     """On a bowl its proposals end nearer to the bottom than random ones do."""
     space = space_of(learning_rate={"type": "float", "low": 0.0, "high": 1.0})
 
-    def distance(name: SamplerName) -> float:
+    def distance(name: OptunaSampler) -> float:
         trials: list[FrozenTrial] = []
         for number in range(30):
             sampler = make_sampler(name, proposal_seed(0, number))
@@ -295,7 +295,8 @@ def test_states_are_told_so_that_nothing_misleads(
     ours: TrialStateName, optunas: TrialState, value: float | None
 ) -> None:
     curve = {50.0: -100.0, 100.0: float("nan"), 150.0: 5.0, 200.0: 3.0}
-    trial = told(PARAMS, ours, 5.0, intermediate_values=curve)
+    given = None if ours == "INFEASIBLE" else 5.0
+    trial = told(PARAMS, ours, given, intermediate_values=curve)
     assert (trial.state, trial.value if value is not None else None) == (optunas, value)
     assert trial.intermediate_values == {50_000: -100.0, 150_000: 5.0, 200_000: 5.0}
     assert trial.params == {
@@ -346,4 +347,4 @@ def test_branches_are_exclusive_choices() -> None:
 def test_optuna_says_nothing_while_studies_are_rebuilt(capfd: pytest.CaptureFixture[str]) -> None:
     proposal("tpe", 0, history(12))
     assert capfd.readouterr() == ("", "")
-    assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR

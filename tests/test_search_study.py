@@ -140,7 +140,7 @@ REPLACED = [
     ("momentum: 3}", "momentum: 3, momentun: 2}", "16: stages.1.levels.momentun: must be a parameter of `space`; did you mean `momentum`?"),
     ("trials: 10}", "trials: 40}", "16: stages.1.trials: `trials <= 24` must hold, for the grid has 24 cells, but got trials=40, of which the budget allows 30"),
     ("d_dropout: 2,", "d_dropout: 60000,", "16: stages.1.levels: a grid must have at most 100,000 cells, but this one has more"),
-    ("{kind: model,", "{kind: model, sampler: gp,", "17: stages.2.sampler: must be 'tpe' or 'random', but got 'gp'"),
+    ("{kind: model,", "{kind: model, sampler: gpp,", "17: stages.2.sampler: must be 'tpe', 'gp', 'cmaes', 'nsga2', 'sobol' or 'random', but got 'gpp'"),
     ("grace_kimg: 100", "grace_kimg: 120", "18: scheduler.grace_kimg: `grace_kimg` must be a multiple of `measure_kimg`, but got grace_kimg=120.0, measure_kimg=50.0"),
     ("grace_kimg: 100", "grace_kimg: 1000", "18: scheduler.grace_kimg: `grace_kimg <= kimg_per_trial` must hold, but got grace_kimg=1000.0, kimg_per_trial=900.0"),
     ("{grace_kimg: 100}", "{kind: asha}", "18: scheduler: `grace_kimg` must be given where `kind` is asha, but it is missing"),
