@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -483,7 +484,8 @@ def test_points_are_multiples_and_end_at_the_total(
     found = points_of(member, measure / 1000, total / 1000)
     for point, t in found:
         multiple = round(point / (measure / 1000)) * measure / 1000
-        assert point == pytest.approx(multiple, rel=1e-12) or point == total / 1000
+        close = math.isclose(point, multiple, rel_tol=1e-12, abs_tol=1e-12)
+        assert close or point == total / 1000
         assert abs(t * per_step - point) <= per_step / 2 * (1 + 1e-9)
     assert sorted({point for point, _ in found}) == [point for point, _ in found]
     if found:
