@@ -27,8 +27,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 search: $(VENV)/.installed
 	@$(PY) -m search.run $(SPACE) $(SIZE:%=--size %) --output $(RUN) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
 
+# Two processes, a file of tests each: one trains while the other waits for Ray. In the order of
+# tests/conftest.py, for by itself xdist would begin the long files with Ray last.
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

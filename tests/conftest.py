@@ -1,16 +1,28 @@
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Two processes share the tests, and nets this small gain nothing from a second thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow, not wrong; pytest-timeout ends what hangs.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-@pytest.fixture(scope="session")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with Ray first: they take longest and mostly wait, so the others fill the gaps."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """One local Ray for all tests that need it, apart from any other on this machine."""
+    """One local Ray for the tests of a file, apart from any other on this machine.
+
+    It ends with the file: others test what is done where no Ray runs.
+    """
     from search.cluster import ray_running
 
     with ray_running("local"):

@@ -112,7 +112,7 @@ def test_a_lost_engine_costs_nobody_more_than_its_last_interval(
             os.kill(killed[0], signal.SIGKILL)
 
     faults = {1: Fault("poison_once", 210)} if victim == "device" else {}
-    runs = ClosedFormRuns(folder=tmp_path, pace=200, faults=faults)
+    runs = ClosedFormRuns(folder=tmp_path, pace=1000, faults=faults)
     events = run(tmp_path, runs, PACKED, kill)
     ledger = Ledger(events)
     assert {trial.state for trial in ledger.trials.values()} == {"COMPLETED"}
@@ -172,7 +172,7 @@ def test_a_killed_trial_goes_on_in_the_same_engine(tmp_path: Path, proxies: Path
             killed.append(int(next(proxies.iterdir()).name))
             os.kill(killed[0], signal.SIGKILL)
 
-    events = run(tmp_path, ClosedFormRuns(folder=tmp_path, pace=200), PACKED, kill)
+    events = run(tmp_path, ClosedFormRuns(folder=tmp_path, pace=1000), PACKED, kill)
     ledger = Ledger(events)
     assert {trial.state for trial in ledger.trials.values()} == {"COMPLETED"}
     for trial in ledger.trials.values():
