@@ -74,7 +74,7 @@ class Session:
         if tiny:
             self.configs = [tiny_net(config) for config in self.configs[:3]]
             protocol = dataclasses.replace(protocol, num_samples=100)
-        self.evaluator = Evaluator(splits, protocol)
+        self.evaluator = Evaluator(splits, protocol, device)
         out.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
@@ -94,7 +94,7 @@ class Session:
             self.device, self.evaluator.examples, self.configs[0], sizes.seconds, sizes.steps
         )
         count, wait = sizes.parzen_points, bench.synchronize
-        yield "parzen", partial(measure_parzen, splits, self.device, count, wait)
+        yield "parzen", partial(measure_parzen, self.evaluator, count, wait)
         for eager in (True,) if self.device == "cpu" else (False, True):
             for kind in CHANGES:
                 for members in sizes.members:

@@ -11,8 +11,12 @@ from typing import Any
 from cgan_core import parzen
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
-from cgan_core.evaluation import Evaluator, Samples
+from cgan_core.evaluation import Evaluator
 from cgan_core.fused import FusedPopulation
+from cgan_core.member import Member
+from cgan_core.references import real_images
+from cgan_core.samples import Samples
+from cgan_core.scores import Scores
 from cgan_core.training import PROGRESS_FILE, Trainer
 
 SAVE_SECONDS = 120.0  # between checkpoints
@@ -67,8 +71,7 @@ class Job:
         }
         if self.steps_left(trainer):
             return found
-        rows = [self.row(evaluator, trainer, position) for position in range(len(self.configs))]
-        return found | {"members": rows}
+        return found | self.scored(evaluator, trainer)
 
     def steps_left(self, trainer: Trainer) -> int:
         """Returns the updates that are still to make; 0 where every member has diverged."""
@@ -77,57 +80,60 @@ class Job:
             default=0,
         )
 
-    def row(self, evaluator: Evaluator, trainer: Trainer, position: int) -> dict[str, Any]:
-        """Returns a member's configuration with its likelihoods in nats."""
-        member = trainer.members[position]
-        row = {"config": member.config.to_mapping(), "infeasible": member.infeasible}
-        if member.infeasible:
-            return row
-        images = trainer.model(position).images
-        samples = evaluator.draw(images, member.config.noise, member.config.noise_dim)
-        return row | likelihoods(evaluator, samples, self.device)
+    def scored(self, evaluator: Evaluator, trainer: Trainer) -> dict[str, Any]:
+        """Returns each member's configuration with its likelihoods in nats, and the time taken."""
+        started = time.perf_counter()
+        rows: list[dict[str, Any]] = [
+            {"config": member.config.to_mapping(), "infeasible": member.infeasible}
+            for member in trainer.members
+        ]
+        sound = [place for place, row in enumerate(rows) if not row["infeasible"]]
+        drawn = [self.draw(evaluator, trainer.members[place]) for place in sound]
+        found = evaluator.validations(drawn)
+        for place, samples, validation in zip(sound, drawn, found, strict=True):
+            test = evaluator.test(samples, validation.bandwidth)
+            rows[place] |= likelihoods(validation, test)
+        return {"members": rows, "scoring_seconds": time.perf_counter() - started}
+
+    def draw(self, evaluator: Evaluator, member: Member) -> Samples:
+        """Draws a member's samples on its device."""
+        config = member.config
+        return evaluator.draw(member.generator, config.noise, config.noise_dim)
 
 
-def likelihoods(evaluator: Evaluator, samples: Samples, device: str) -> dict[str, float]:
-    """Returns the bandwidth of the validation points, and the likelihoods of the test points."""
-    centers = samples.images.to(device)
-    protocol, splits = evaluator.protocol, evaluator.splits
-    first = splits.validation.pixels[: protocol.num_bandwidth_points].to(device)
-    sigma = parzen.select_bandwidth(first, centers, protocol.bandwidth)
-    labels, given = splits.test.condition_tensor, samples.conditions
-    has_classes = protocol.num_classes is not None and labels is not None and given is not None
-    both = parzen.log_likelihoods(
-        splits.test.pixels.to(device),
-        centers,
-        sigma,
-        labels=labels.to(device) if has_classes and labels is not None else None,
-        center_labels=given.to(device) if has_classes and given is not None else None,
-    )
-    rest = splits.validation.pixels[protocol.num_bandwidth_points :].to(device)
+def likelihoods(validation: Scores, test: Scores) -> dict[str, float]:
+    """Returns what is told of a member, without what it has not."""
     found = {
-        "bandwidth": sigma,
-        "validation_log_likelihood": float(parzen.log_likelihood(rest, centers, sigma).mean()),
-        "test_log_likelihood": float(both.pooled.mean()),
-        "standard_error": float(both.pooled.std() / len(both.pooled) ** 0.5),
+        "bandwidth": validation.bandwidth,
+        "validation_log_likelihood": validation.log_likelihood,
+        "test_log_likelihood": test.log_likelihood,
+        "standard_error": test.standard_error,
+        "test_conditional_log_likelihood": test.conditional_log_likelihood,
+        "label_accuracy": test.label_accuracy,
     }
-    if both.conditional is not None:
-        found["test_conditional_log_likelihood"] = float(both.conditional.mean())
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def measure_parzen(
-    splits: DataSplits, device: str, num: int, synchronize: Callable[[], None]
+    evaluator: Evaluator, num: int, synchronize: Callable[[], None]
 ) -> dict[str, float]:
-    """Returns milliseconds of the score of `num` points under `num` centres, and of its parts."""
-    pixels = splits.train.pixels.to(device)
+    """Returns milliseconds of the score of `num` points under `num` centres, and of its parts.
+
+    `member` is a whole measurement of one member's samples under the protocol: bandwidth, both
+    likelihoods, label accuracy; `member_of_16` the same where 16 are scored in one call.
+    """
+    pixels = evaluator.splits.train.pixels.to(evaluator.device)
     count = min(num, len(pixels) // 2)
     points, centers = pixels[:count], pixels[count : 2 * count]
+    samples = real_images(evaluator).to(evaluator.device)
     calls: dict[str, Callable[[], object]] = {
         "bare_product": lambda: points @ centers.T,
         "one_bandwidth": lambda: parzen.log_likelihood(points, centers, 0.2),
         "exact_bandwidth": lambda: parzen.select_bandwidth(
             points[: count // 10], centers, "exact"
         ),
+        "member": lambda: evaluator.validation(samples),
+        "member_of_16": lambda: evaluator.validations([samples] * 16),
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(REPEATS + 1):
@@ -139,6 +145,7 @@ def measure_parzen(
             if repeat:  # the first is to warm up
                 times[name].append(1e3 * (time.perf_counter() - started))
     found = {f"{name}_ms": statistics.median(own) for name, own in times.items()}
+    found["member_of_16_ms"] /= 16
     return found | {"points": count, "centers": count}
 
 

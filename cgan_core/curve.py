@@ -84,11 +84,11 @@ class Curve:
         """The mean and its derivatives at each bandwidth."""
         if max(bandwidths) > self._widest:
             self._measure(max(bandwidths))
-        sums = torch.zeros(len(bandwidths), 3, dtype=torch.float64)
+        sums = torch.zeros(len(bandwidths), 3, dtype=torch.float64, device=self._points.device)
         for block in self._blocks():
             terms = torch.empty_like(block.rest)
             for row, bandwidth in zip(sums, bandwidths, strict=True):
-                row += _block_sums(block, bandwidth**-2, terms).cpu()
+                row += _block_sums(block, bandwidth**-2, terms)
         half_dim = self._points.shape[1] / 2
         return [
             Value(

@@ -5,21 +5,24 @@ scores under different protocols are not comparable.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from cgan_core import parzen
+from cgan_core.accuracy import label_accuracies
 from cgan_core.bandwidth import Method
 from cgan_core.data import DataSplits
+from cgan_core.distances import wide_accumulation
 from cgan_core.examples import Examples
-from cgan_core.nearest import nearest
+from cgan_core.samples import Samples, checked
+from cgan_core.scores import Scores
 from cgan_core.streams import draw_noise, stream
 
 PROTOCOL_VERSION = 1
@@ -28,10 +31,6 @@ MAX_BANDWIDTH_POINTS = 1_000
 BUNDLED_SAMPLES = 5_000
 ACCURACY_SAMPLES = 1_000
 GENERATE_ROWS = 1_000  # generated at once; bounds memory
-
-
-class SampleError(ValueError):
-    """Samples are not finite, or not in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -82,56 +81,23 @@ def protocol_for(splits: DataSplits, seed: int = 0) -> Protocol:
     return Protocol(splits.digest, samples, points, classes, seed=seed)
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Images in [0, 1] with the conditions that they were generated for, or None."""
-
-    images: Float[Tensor, "samples pixels"]
-    conditions: Tensor | None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What samples are worth on one split, in nats.
-
-    Args:
-        log_likelihood: pooled Parzen log-likelihood, mean over the points.
-        standard_error: of that mean over the points, std / sqrt(n).
-        conditional_log_likelihood: of each point under the samples of its own class, or None.
-        conditional_standard_error: of that mean over the points, or None.
-        bandwidth: standard deviation sigma of each Gaussian, in units of the pixel range.
-        label_accuracy: share of samples whose nearest training image has their label, or None.
-        points: per-point pooled log-likelihoods.
-        conditional_points: per-point class-conditional log-likelihoods, or None.
-    """
-
-    log_likelihood: float
-    standard_error: float
-    conditional_log_likelihood: float | None
-    conditional_standard_error: float | None
-    bandwidth: float
-    label_accuracy: float | None
-    num_samples: int
-    points: Float[Tensor, " points"]
-    conditional_points: Float[Tensor, " points"] | None
-
-    @property
-    def num_points(self) -> int:
-        """Points that were scored."""
-        return len(self.points)
-
-
 class Evaluator:
     """Scores samples on the validation and the test split under one protocol.
+
+    Samples are drawn and scored on one device. What does not depend on them (points, training
+    images, noise) is made ready there once, for all members and measurements.
 
     Args:
         splits: data.
         protocol: how the score is made.
+        device: such as `cuda`: where the generators are.
     """
 
-    def __init__(self, splits: DataSplits, protocol: Protocol) -> None:
+    def __init__(self, splits: DataSplits, protocol: Protocol, device: str = "cpu") -> None:
         self.protocol, self.splits = protocol, splits
         self.examples = Examples(splits)
+        self.device = torch.device(device)
+        self._noise: dict[tuple[str, int], Tensor] = {}
 
     def draw(
         self,
@@ -142,112 +108,113 @@ class Evaluator:
         """Draws the protocol's N samples from a generator (noise, condition) -> images.
 
         The noise and conditions depend on the protocol's seed alone, so that two generators are
-        compared on the same draws.
+        compared on the same draws. They come on this device, where the generator must be.
 
         Raises:
-            SampleError: if a sample is not finite.
+            SampleError: if a sample is not finite, or not in [0, 1].
         """
-        rng = stream(self.protocol.seed, "evaluation noise")
-        z = draw_noise(rng, noise, self.protocol.num_samples, noise_dim)
-        conditions = self.balanced_conditions()
-        blocks = range(0, len(z), GENERATE_ROWS)
-        with torch.inference_mode():
-            images = torch.cat(
-                [
-                    generate(
-                        z[i : i + GENERATE_ROWS],
-                        None if conditions is None else conditions[i : i + GENERATE_ROWS],
-                    )
-                    for i in blocks
-                ]
-            )
-        return checked(Samples(images, conditions))
+        z = self._noise_of(noise, noise_dim).split(GENERATE_ROWS)
+        y: Sequence[Tensor | None] = [None] * len(z)
+        if self._conditions is not None:
+            y = self._conditions.split(GENERATE_ROWS)
+        with torch.inference_mode(), wide_accumulation(self.device):
+            images = torch.cat([generate(*block) for block in zip(z, y, strict=True)])
+        return checked(Samples(images, self._conditions))
 
-    def balanced_conditions(self) -> Tensor | None:
-        """Returns N conditions: each class equally often and in turn, or drawn from p_y."""
+    def _noise_of(self, noise: str, noise_dim: int) -> Tensor:
+        if (noise, noise_dim) not in self._noise:
+            rng = stream(self.protocol.seed, "evaluation noise")
+            z = draw_noise(rng, noise, self.protocol.num_samples, noise_dim)
+            self._noise[noise, noise_dim] = z.to(self.device)
+        return self._noise[noise, noise_dim]
+
+    @functools.cached_property
+    def _conditions(self) -> Tensor | None:
+        """N conditions: each class equally often and in turn, or drawn from p_y."""
         count = self.protocol.num_samples
         if self.protocol.num_classes is not None:
-            return torch.arange(count) % self.protocol.num_classes
-        return self.examples.draw_conditions(stream(self.protocol.seed, "evaluation y"), count)
+            return torch.arange(count, device=self.device) % self.protocol.num_classes
+        rng = stream(self.protocol.seed, "evaluation y")
+        drawn = self.examples.draw_conditions(rng, count)
+        return None if drawn is None else drawn.to(self.device)
+
+    @functools.cached_property
+    def _validation(self) -> Samples:
+        split = self.splits.validation
+        return Samples(split.pixels, split.condition_tensor).to(self.device)
+
+    @functools.cached_property
+    def _test(self) -> Samples:
+        split = self.splits.test
+        return Samples(split.pixels, split.condition_tensor).to(self.device)
+
+    @functools.cached_property
+    def _training(self) -> tuple[Tensor, Tensor]:
+        """Images, in bytes, and labels."""
+        assert self.examples.conditions is not None
+        return self.examples.images.to(self.device), self.examples.conditions.to(self.device)
 
     def validation(self, samples: Samples) -> Scores:
         """Chooses sigma on the first validation points and scores the others."""
-        split, first = self.splits.validation, self.protocol.num_bandwidth_points
-        conditions = split.condition_tensor
-        rest = None if conditions is None else conditions[first:]
-        return self._score(samples, split.pixels[first:], rest, self.bandwidth(samples))
+        return self.validations([samples])[0]
+
+    def validations(self, population: Iterable[Samples]) -> list[Scores]:
+        """Scores the samples of several members in one call, each as `validation` does alone.
+
+        The training images, which tell the label accuracy, are prepared once for all. One
+        member's samples are taken at a time, so no more are held of an iterator that draws them.
+        """
+        points = self._validation[self.protocol.num_bandwidth_points :]
+        return self._scores(population, points, self.bandwidth)
 
     def bandwidth(self, samples: Samples, method: Method | None = None) -> float:
         """Chooses sigma on the first validation points, by the protocol's method or another."""
-        points = self.splits.validation.pixels[: self.protocol.num_bandwidth_points]
-        return parzen.select_bandwidth(points, samples.images, method or self.protocol.bandwidth)
+        points = self._validation.images[: self.protocol.num_bandwidth_points]
+        centers = samples.images.to(self.device)
+        return parzen.select_bandwidth(points, centers, method or self.protocol.bandwidth)
 
     def test(self, samples: Samples, bandwidth: float) -> Scores:
         """Scores every test point with the validation's bandwidth."""
-        split = self.splits.test
-        return self._score(samples, split.pixels, split.condition_tensor, bandwidth)
+        return self._scores([samples], self._test, lambda _: bandwidth)[0]
 
-    def _score(
-        self, samples: Samples, images: Tensor, conditions: Tensor | None, sigma: float
-    ) -> Scores:
-        classes = self.protocol.num_classes
-        labels = conditions if classes and samples.conditions is not None else None
-        pooled, conditional = parzen.log_likelihoods(
-            images,
+    def _scores(
+        self,
+        population: Iterable[Samples],
+        points: Samples,
+        bandwidth: Callable[[Samples], float],
+    ) -> list[Scores]:
+        scores, judged = [], []
+        for given in population:
+            samples = given.to(self.device)
+            scores.append(self._likelihoods(samples, points, bandwidth(samples)))
+            first = samples[:ACCURACY_SAMPLES]
+            judged.append(Samples(first.images.clone(), first.conditions))  # the others may go
+        return self._with_accuracies(scores, judged)
+
+    def _likelihoods(self, samples: Samples, points: Samples, sigma: float) -> Scores:
+        """Returns all scores but the label accuracy."""
+        is_labelled = self._is_labelled(samples)
+        found = parzen.log_likelihoods(
+            points.images,
             samples.images,
             sigma,
-            labels=labels,
-            center_labels=samples.conditions if labels is not None else None,
+            labels=points.conditions if is_labelled else None,
+            center_labels=samples.conditions if is_labelled else None,
         )
-        given = given_error = None
-        if conditional is not None:
-            given, given_error = float(conditional.mean()), _standard_error(conditional)
-        return Scores(
-            log_likelihood=float(pooled.mean()),
-            standard_error=_standard_error(pooled),
-            conditional_log_likelihood=given,
-            conditional_standard_error=given_error,
-            bandwidth=sigma,
-            label_accuracy=None if labels is None else self._label_accuracy(samples),
-            num_samples=len(samples.images),
-            points=pooled.float(),
-            conditional_points=None if conditional is None else conditional.float(),
-        )
+        return Scores.of(found, sigma, len(samples.images))
 
-    def _label_accuracy(self, samples: Samples) -> float:
-        """Returns the share of the first samples whose nearest training image has their label."""
-        assert samples.conditions is not None
-        assert self.examples.conditions is not None
-        images = samples.images[:ACCURACY_SAMPLES]
-        rows = nearest_training_image(images, self.examples)
-        hits = self.examples.conditions[rows] == samples.conditions[: len(images)]
-        return float(hits.double().mean())
+    def _is_labelled(self, samples: Samples) -> bool:
+        return self.protocol.num_classes is not None and samples.conditions is not None
 
-
-def _standard_error(points: Float[Tensor, " points"]) -> float:
-    return float(points.std() / len(points) ** 0.5)
-
-
-def checked(samples: Samples) -> Samples:
-    """Returns the samples, or raises SampleError if one is not finite or not in [0, 1].
-
-    In [-1, 1] every score would be off by D log 2 (543 nats for MNIST).
-    """
-    low, high = samples.images.aminmax()
-    if not (low >= 0 and high <= 1):  # also false for NaN
-        message = f"`0 <= sample <= 1` must hold, but got values from {low:g} to {high:g}"
-        raise SampleError(message)
-    return samples
-
-
-def nearest_training_image(
-    images: Float[Tensor, "samples pixels"], examples: Examples, block: int = 5_000
-) -> Tensor:
-    """Returns the row of the nearest training image (Euclidean) of each image."""
-    best = torch.full((len(images),), torch.inf, dtype=torch.float64)
-    rows = torch.zeros(len(images), dtype=torch.int64)
-    for start in range(0, len(examples), block):
-        half_squares, found = nearest(images, examples.images[start : start + block] / 255)
-        closer = half_squares < best
-        best[closer], rows[closer] = half_squares[closer], found[closer] + start
-    return rows
+    def _with_accuracies(
+        self, scores: Sequence[Scores], judged: Sequence[Samples]
+    ) -> list[Scores]:
+        labelled = [place for place, own in enumerate(judged) if self._is_labelled(own)]
+        if not labelled:
+            return list(scores)
+        found = label_accuracies([judged[place] for place in labelled], *self._training)
+        accuracies = dict(zip(labelled, found, strict=True))
+        return [
+            dataclasses.replace(score, label_accuracy=accuracies.get(place))
+            for place, score in enumerate(scores)
+        ]

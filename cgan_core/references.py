@@ -5,8 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cgan_core.config import GANConfig
-from cgan_core.evaluation import Evaluator, Samples, Scores
+from cgan_core.evaluation import Evaluator
 from cgan_core.member import Member
+from cgan_core.samples import Samples
+from cgan_core.scores import Scores
 from cgan_core.streams import stream
 
 KMEANS_ITERATIONS = 10
@@ -85,7 +87,8 @@ def untrained(evaluator: Evaluator) -> Samples:
     """Draws N samples of the paper's generator as it is initialised."""
     config = GANConfig.paper(batch_size=1)
     member = Member(config, evaluator.examples, evaluator.protocol.seed)
-    return evaluator.draw(member.generator, config.noise, config.noise_dim)
+    generator = member.generator.to(evaluator.device)
+    return evaluator.draw(generator, config.noise, config.noise_dim)
 
 
 def centroids(evaluator: Evaluator) -> Samples:

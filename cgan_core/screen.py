@@ -112,7 +112,8 @@ class Screen:
         for part in range(dim, dim + NUM_PARTS):
             wide[:, part] = rest
             rest -= wide[:, part]
-        wide[self._column_centers < 0, dim] = torch.finfo(wide.dtype).max  # never near
+        never_near = torch.finfo(wide.dtype).max
+        wide[:, dim].masked_fill_(self._column_centers < 0, never_near)
         return wide
 
     def scores(
@@ -125,12 +126,14 @@ class Screen:
         With x~, s~ rounded, |x.s - x~.s~| <= |x - x~| |s~| + |x| |s - s~| (Cauchy-Schwarz), and a
         float32 sum of n terms, in any order, is off by at most n u / (1 - n u) of the sum of their
         magnitudes, u = eps / 2 (Higham 2002, section 3.1). The slack, a factor of 2 and 16 terms,
-        is for the norms themselves.
+        is for the norms themselves. A GPU's matrix units cut sums off where a processor rounds
+        them, and align a few terms to the largest before they add (Fasi et al. 2021, "Numerical
+        behavior of NVIDIA tensor cores"), so there each addition may cost twice as much.
         """
         rounded = round_moved(points, self._shift, self._dtype)
         left = torch.nn.functional.pad(rounded.values, (0, NUM_PARTS), value=-1)
         limits = torch.finfo(torch.float32)
-        gamma = (left.shape[1] + 16) * limits.eps
+        gamma = (left.shape[1] + 16) * limits.eps * (2 if left.is_cuda else 1)
         norm = self._norm + self._loss
         magnitudes = (rounded.norms + rounded.losses) * norm + 2 * norm.square()
         errors = rounded.losses * norm + rounded.norms * self._loss + gamma * magnitudes
@@ -206,4 +209,5 @@ def _lowest(
     best = highest.double()
     lowest = best - share * best.abs() - 2 * scores.errors - reach
     lowest -= share * lowest.abs()
-    return torch.nextafter(lowest.float(), lowest.new_tensor(-torch.inf).float())
+    # a number filled in on the device, for one sent there would wait for its queue
+    return torch.nextafter(lowest.float(), highest.new_full((), -torch.inf))

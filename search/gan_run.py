@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from cgan_core.config import GANConfig
-from cgan_core.data import DataSplits
-from cgan_core.evaluation import Evaluator, Protocol, SampleError, Scores
+from cgan_core.evaluation import Evaluator, Protocol
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.networks import Generator
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.population import Population, Stretch, signature
+from cgan_core.samples import SampleError
+from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from cgan_core.training import Checkpoint, Trainer, next_point
 from search.data_source import DataSource
@@ -55,7 +56,7 @@ class GANRuns:
 
 
 @lru_cache(maxsize=1)
-def _prepared(data: DataSource, protocol: Protocol) -> tuple[DataSplits, Evaluator]:
+def _prepared(data: DataSource, protocol: Protocol, device: str) -> Evaluator:
     splits = data.load()
     if splits.digest != protocol.dataset_digest:
         raise ValueError(
@@ -63,7 +64,7 @@ def _prepared(data: DataSource, protocol: Protocol) -> tuple[DataSplits, Evaluat
             f"those of the study (digest {protocol.dataset_digest[:12]}): give every machine "
             "the same files through CGAN_DATA_DIR"
         )
-    return splits, Evaluator(splits, protocol)
+    return Evaluator(splits, protocol, device)
 
 
 class GANLanes:
@@ -81,7 +82,7 @@ class GANLanes:
         torch.set_num_threads(int(trial["threads"]))
         # Subnormal weights would slow every product down and change no result worth having.
         torch.set_flush_denormal(True)
-        _, evaluator = _prepared(self._runs.data, self._runs.protocol)
+        evaluator = _prepared(self._runs.data, self._runs.protocol, self.device)
         config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
         key = signature(config)
         if key not in self._populations:
@@ -177,14 +178,15 @@ class GANRun:
         measurement = self.trainer.measure(0, point)
         if measurement.infeasible:
             return self._progress(point)
-        config, generator = self.member.config, self.trainer.model().generator
+        config, trained = self.member.config, self.member.generator  # where it is trained
         try:
-            samples = self.evaluator.draw(generator, config.noise, config.noise_dim)
+            samples = self.evaluator.draw(trained, config.noise, config.noise_dim)
         except SampleError as error:
             self.member.fail(f"sample ({error})")
             return self._progress(point)
         scores = self.evaluator.validation(samples)
         metrics = {**metrics_of(scores), **measurement.metrics}
+        generator = self.trainer.model().generator  # a copy, in the CPU's memory
         sign = 1.0 if self.runs.direction == "maximize" else -1.0
         improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
         self._write_artifacts(generator, scores, point, improved=improved)

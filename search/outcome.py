@@ -7,10 +7,12 @@ from typing import Any
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
-from cgan_core.evaluation import Evaluator, Samples, Scores
+from cgan_core.evaluation import Evaluator
 from cgan_core.model import Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.references import reference_lines
+from cgan_core.samples import Samples
+from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from search.ledger import Ledger, TrialState
 from search.record import write_json_atomic

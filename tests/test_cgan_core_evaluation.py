@@ -11,17 +11,17 @@ from sklearn.cluster import KMeans
 from tiny_data import tiny_config, tiny_splits
 from torch import Tensor
 
+from cgan_core.accuracy import nearest_images
+from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits, LabeledImages, load_data
 from cgan_core.data.digits import load_digits
 from cgan_core.evaluation import (
     Evaluator,
     Protocol,
-    SampleError,
-    Samples,
-    nearest_training_image,
     protocol_for,
 )
 from cgan_core.examples import Examples
+from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.references import (
     centroids,
@@ -30,6 +30,8 @@ from cgan_core.references import (
     reference_lines,
     untrained,
 )
+from cgan_core.samples import SampleError, Samples
+from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from cgan_core.streams import stream
 
@@ -166,8 +168,75 @@ def test_label_accuracy_is_that_of_the_nearest_training_image() -> None:
         float(hits.double().mean())
     )
     for block in (1, 7, 60):
-        nearest = nearest_training_image(samples.images, EVALUATOR.examples, block)
+        nearest = nearest_images(samples.images, EVALUATOR.examples.images, block)
         assert torch.equal(nearest, distances.argmin(1))
+
+
+def assert_same_scores(found: Scores, expected: Scores, nats: float = 0.0) -> None:
+    for field in dataclasses.fields(Scores):
+        value, other = getattr(found, field.name), getattr(expected, field.name)
+        if value is None or other is None:
+            assert value is other
+        else:
+            torch.testing.assert_close(
+                torch.as_tensor(value), torch.as_tensor(other), rtol=0, atol=nats
+            )
+
+
+@pytest.mark.parametrize("conditions", ["labels", "vectors", "none"])
+def test_members_are_scored_together_as_alone(conditions: str) -> None:
+    splits = tiny_splits(conditions)
+    evaluator = Evaluator(splits, protocol_for(splits))
+    members = [Member(tiny_config(g_init_range=1.0), evaluator.examples, seed=s) for s in range(3)]
+    population = [evaluator.draw(member.generator, "uniform", 5) for member in members]
+    population.insert(1, Samples(known_samples().images, None))  # without labels, beside others
+    together = evaluator.validations(iter(population))
+    fresh = [Evaluator(splits, evaluator.protocol).validation(samples) for samples in population]
+    for found, alone in zip(together, fresh, strict=True):
+        assert_same_scores(found, alone)
+    assert len({scores.log_likelihood for scores in together}) == 4
+    assert together[1].label_accuracy is None
+    assert (together[2].label_accuracy is not None) == (conditions == "labels")
+    assert evaluator.validations([]) == []
+
+
+def test_real_digits_are_scored_together_as_alone() -> None:
+    splits = load_digits("a test")
+    evaluator = Evaluator(splits, Protocol(splits.digest, 1_000, 100, 10))
+    population = [real_images(evaluator), untrained(evaluator)]
+    together = evaluator.validations(population)
+    for found, samples in zip(together, population, strict=True):
+        assert_same_scores(found, evaluator.validation(samples))
+
+
+def test_a_score_leaves_the_samples_and_the_points_as_they_are() -> None:
+    samples, fresh = known_samples(), Evaluator(SPLITS, EVALUATOR.protocol)
+    before = fresh.validation(samples)
+    fresh.test(samples, 0.2)
+    assert_same_scores(fresh.validation(samples), before)
+    assert torch.equal(samples.images, known_samples().images)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_scores_as_a_cpu_does() -> None:
+    splits = load_digits("a test")
+    protocol = Protocol(splits.digest, 1_000, 100, 10)
+    here, there = Evaluator(splits, protocol), Evaluator(splits, protocol, "cuda")
+    population = FusedPopulation(there.examples, 2, "cuda")
+    config = GANConfig.paper()
+    member = population.join(config, seed=1)
+    population.advance([member], 20)
+    drawn = there.draw(member.generator, config.noise, config.noise_dim)
+    assert drawn.images.is_cuda
+    for samples in (drawn, real_images(there)):
+        expected = here.validation(samples.to(torch.device("cpu")))
+        assert_same_scores(there.validation(samples), expected, nats=1e-3)
+        tested = here.test(samples.to(torch.device("cpu")), 0.2)
+        assert_same_scores(there.test(samples, 0.2), tested, nats=1e-3)
+    population.leave(member)
+    on_cpu = here.draw(member.generator, config.noise, config.noise_dim)
+    torch.testing.assert_close(drawn.images.cpu(), on_cpu.images, rtol=0, atol=1e-5)
 
 
 def test_shuffled_labels_cost_the_conditional_score_alone() -> None:

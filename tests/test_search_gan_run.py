@@ -11,8 +11,9 @@ from tiny_data import SMALL
 from tiny_study import Conditions, write_npz
 
 from cgan_core.data import load_data
-from cgan_core.evaluation import Evaluator, SampleError, protocol_for
+from cgan_core.evaluation import Evaluator, protocol_for
 from cgan_core.member import Member
+from cgan_core.samples import SampleError
 from cgan_core.training import CheckpointError
 from search.data_source import DataSource
 from search.gan_run import GANRun, GANRuns
@@ -106,6 +107,23 @@ def test_time_is_kept_short(tmp_path: Path) -> None:
     progress = seat.step(0.0)
     assert progress == Progress(kimg=progress.kimg, elapsed_seconds=progress.elapsed_seconds)
     assert progress.kimg < 0.6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_scores_what_it_trains(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    run = runs("cuda:0", 2).open(TRIAL)
+    progress = advance(run)
+    assert run.evaluator.device.type == "cuda"
+    assert progress.metrics is not None
+    on_cpu = Evaluator(run.evaluator.splits, runs.protocol)
+    config = run.member.config
+    samples = on_cpu.draw(run.trainer.model().images, config.noise, config.noise_dim)
+    expected = on_cpu.validation(samples).log_likelihood
+    assert progress.metrics["validation_log_likelihood"] == pytest.approx(expected, abs=1e-2)
+    run.snapshot().save(tmp_path / "saved")
+    assert all(not value.is_cuda for value in (run.best.parameters or {}).values())
 
 
 def test_what_a_measurement_leaves(tmp_path: Path) -> None:
