@@ -10,7 +10,7 @@ from typing import Any
 from search.cluster import ray_running
 from search.estimate import describe
 from search.events import SessionClosed, SessionOpened
-from search.history import JOURNAL_NAME, History
+from search.history import JOURNAL_NAME, LOCK_NAME, History
 from search.ledger import LedgerError
 from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
@@ -86,6 +86,7 @@ def run_study(
 
 def _opened(folder: Path, *, resume: bool) -> History:
     if not resume:
+        _check_free(folder)
         return History.create(folder)
     read_study(folder)  # says best what is missing
     try:
@@ -95,6 +96,21 @@ def _opened(folder: Path, *, resume: bool) -> History:
             f"{folder / JOURNAL_NAME}: must hold events in their order, as they were written, "
             f"but {error}; bring the unchanged file back"
         ) from None
+
+
+def _check_free(folder: Path) -> None:
+    """Refuses a folder with other files, among which those of a study would be lost."""
+    try:
+        found = {path.name for path in folder.iterdir()}
+    except OSError:
+        return  # there is none, or the journal says what is wrong with it
+    others = sorted(found - {LOCK_NAME})  # of a start that was killed at once
+    if others and JOURNAL_NAME not in found:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise StudyError(
+            f"{folder}: must be empty or not exist where a study begins, but holds {shown}; "
+            "name another folder by --output"
+        )
 
 
 @contextmanager

@@ -60,7 +60,12 @@ def rewrite(old: str, new: str) -> Prepare:
 
 def write(name: str, content: bytes | str) -> Prepare:
     data = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / name).write_bytes(data)
+
+    def prepare(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+
+    return prepare
 
 
 def save(**arrays: Any) -> Prepare:
@@ -213,6 +218,12 @@ CASES = [
         ("out", "must be writable"),
         lambda folder: (folder / "out").write_text(""),
     ),
+    Case(
+        "a folder of something else",
+        OUT,
+        ("out: must be empty", "holds notes.md", "another folder by --output"),
+        write("out/notes.md", "mine"),
+    ),
     Case("nothing to resume", f"{OUT} --resume", ("out", "start it without --resume")),
     Case(
         "another spec on --resume",
@@ -319,8 +330,12 @@ def test_a_mistake_that_was_mended_leaves_the_folder_free(
     (folder / "tiny.npz").rename(folder / "away.npz")
     tell(OUT, capsys)
     (folder / "away.npz").rename(folder / "tiny.npz")
-    for words in (OUT, f"{OUT} --resume"):  # both get as far as looking for a Ray
+    # `make search` resumes where there is a journal. All get as far as looking for a Ray.
+    for words in (OUT, f"{OUT} --resume"):
         assert "no Ray cluster answers" in tell(f"{words} --address 127.0.0.1:1", capsys)
+    assert {path.name for path in (folder / "out").iterdir()} == {"journal.jsonl", "journal.lock"}
+    (folder / "out" / "journal.jsonl").unlink()  # killed between the two
+    assert "no Ray cluster answers" in tell(f"{OUT} --address 127.0.0.1:1", capsys)
 
 
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
