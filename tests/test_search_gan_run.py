@@ -22,7 +22,7 @@ from search.trial_run import Progress
 
 pytestmark = pytest.mark.usefixtures("worker_settings")
 
-TRIAL = {
+TRIAL: dict[str, Any] = {
     "number": 4,
     "replicate": 0,
     "seed": 2**62 + 1,
