@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.estimate import duration
+from search.tracking_place import default_uri
 
 WIDTH = 100
 MEANING = {
@@ -73,7 +74,9 @@ def _test(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _places(summary: Mapping[str, Any], output: Path) -> list[str]:
+    uri = summary["tracking_uri"]
+    shown_by = " (make ui)" if uri == default_uri() else ""
     return [
         f"pictures: {output / 'best' / 'samples.png'}   summary: {output / 'summary.json'}",
-        f"runs: {summary['tracking_uri']} (make ui)",
+        f"runs: {uri}{shown_by}",
     ]

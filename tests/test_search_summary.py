@@ -4,7 +4,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from search.summary import describe_summary
+from search.tracking_place import find_place
 
 SUMMARY: dict[str, Any] = {
     "study": "mnist",
@@ -91,6 +94,19 @@ def test_lines_that_do_not_exist_are_left_out() -> None:
     text = describe_summary(without, OUTPUT)
     for piece in ("given class", "a class", "accuracy", "None"):
         assert piece not in text
+
+
+def test_make_ui_is_named_where_it_shows_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = find_place(None).uri
+    text = describe_summary(changed(tracking_uri=here), OUTPUT)
+    assert f"runs: {here} (make ui)" in text
+    for uri in ("http://host:5000", f"sqlite:///{tmp_path / 'mlflow.db'}"):
+        text = describe_summary(changed(tracking_uri=uri), OUTPUT)
+        assert text.endswith(f"runs: {uri}")
 
 
 def test_a_score_of_one_point_has_no_standard_error() -> None:
