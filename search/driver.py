@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.cluster import ray_running
+from search.cluster import TrialResources, check_fits, ray_running
 from search.estimate import describe
 from search.events import SessionClosed, SessionOpened
 from search.history import JOURNAL_NAME, LOCK_NAME, History
@@ -73,6 +73,9 @@ def run_study(
     extended = extra_trials > 0 or extra_seconds > 0
     if resume and not extended and (folder / SUMMARY_NAME).exists():
         return _read_finished(spec, folder, tracker)
+    wanted = spec.resources
+    pack = 1 if wanted.pack == "auto" else wanted.pack
+    check_fits(TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial, pack), address)
     # The record is opened before the data are read: a folder in use is told at once, and a start
     # that is cut short while they are fetched can be resumed.
     with _opened(folder, resume=resume) as history, _told_apart(history):

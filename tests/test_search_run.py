@@ -1,6 +1,7 @@
 """Every mistake of a user is one message and exit code 2, before Ray is started."""
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -307,6 +308,17 @@ def test_an_address_where_nothing_listens(capsys: pytest.CaptureFixture[str]) ->
         message = tell(f"{OUT} --address {address}", capsys)
     assert address in message
     assert "--address local" in message
+
+
+def test_more_cores_than_there_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = tell(f"{OUT} --set resources.cpus_per_trial=4096", capsys)
+    found = re.match(r"resources\.cpus_per_trial: `cpus_per_trial <= (\d+)`.*=4096", message)
+    assert found, message
+    words = f"--set resources.pack=2 --set resources.cpus_per_trial={found[1]} --address local"
+    message = tell(f"{OUT} {words}", capsys)
+    assert message.startswith(f"resources.pack: `pack * cpus_per_trial <= {found[1]}`")
+    assert f"pack=2, cpus_per_trial={found[1]}" in message
+    assert not (folder / "out").exists()
 
 
 def test_full_data_that_cannot_be_had(
