@@ -13,6 +13,7 @@ SUMMARY: dict[str, Any] = {
     "study": "mnist",
     "trials": {"completed": 3, "stopped": 9, "infeasible": 1, "failed": 0},
     "stages": {"manual": 2, "random_grid": 5, "model": 6},
+    "measurements": 40,
     "elapsed_seconds": 600.0,
     "tracking_uri": "sqlite:///runs/mlflow.db",
     "dataset": {"name": "mnist", "digest": "d", "subset": False},
@@ -118,3 +119,16 @@ def test_no_winner_is_said_plainly() -> None:
     text = describe_summary(changed(best=None, test=None, references=None), OUTPUT)
     assert "no winner" in text
     assert "test" not in text
+    assert "better than an untrained generator" in text
+
+
+def test_a_time_budget_without_a_measurement_is_said_plainly() -> None:
+    nothing = {"best": None, "test": None, "references": None, "measurements": 0}
+    counts = dict.fromkeys(SUMMARY["trials"], 0)
+    for found in (counts, counts | {"stopped": 2}):
+        text = describe_summary(changed(trials=found, **nothing), OUTPUT)
+        assert "no winner: the time budget ended before any measurement" in text
+        assert "budget.time" in text
+    assert "study mnist: no trials (" in describe_summary(changed(trials=counts), OUTPUT)
+    text = describe_summary(changed(trials=counts | {"failed": 2}, **nothing), OUTPUT)
+    assert "no winner: no trial came to a measurement" in text
