@@ -47,6 +47,11 @@ class FusedPopulation:
         self._runner: TurnRunner | None = None
 
     @property
+    def empty(self) -> bool:
+        """Whether no lane is taken."""
+        return self._lanes is None or not any(self._lanes.members)
+
+    @property
     def execution(self) -> str:
         """How turns are run: `eager` (and why, where that was not wanted) or `graph`."""
         return self._runner.execution if self._runner else "not run yet"

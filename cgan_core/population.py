@@ -61,6 +61,11 @@ class Population:
         self.examples, self.capacity = examples, capacity
         self._members: list[Member] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether no lane is taken."""
+        return not self._members
+
     def join(self, config: GANConfig, seed: int) -> Member:
         """Creates a member at t = 0; `load_state_dict` takes it to where it was.
 

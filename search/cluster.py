@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import ray
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
 RESOURCE_UNIT = 1e-4  # Ray counts in it, to the nearest: a sixth of a GPU would be too much
@@ -67,15 +68,26 @@ def ray_running(address: str = "auto") -> Iterator[None]:
 
 def _resolve(address: str) -> str | None:
     """What `ray.init` is given: None is the cluster of the environment or of `ray start`."""
-    named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
-    if named:
-        # Ray itself would try a dead address for minutes.
-        if not _answers(named):
-            raise ClusterError(_no_answer(named, "no connection"))
-        return None if address == "auto" else address
-    # Not `ray.init("auto")`: it joins any Ray on this host, also another search's own.
+    named = _named(address)
+    if not named:
+        # Not `ray.init("auto")`: it joins any Ray on this host, also another search's own.
+        return "local" if _begins_here(address) else None
+    # Ray itself would try a dead address for minutes.
+    if not _answers(named):
+        raise ClusterError(_no_answer(named, "no connection"))
+    return None if address == "auto" else address
+
+
+def _named(address: str) -> str | None:
+    return os.environ.get("RAY_ADDRESS") if address == "auto" else address
+
+
+def _begins_here(address: str) -> bool:
+    """Whether a Ray of this machine alone is to be started."""
+    if named := _named(address):
+        return named == "local"
     started_here = read_ray_address()
-    return None if started_here and _answers(started_here) else "local"
+    return not (started_here and _answers(started_here))
 
 
 def _answers(address: str) -> bool:
@@ -96,22 +108,41 @@ def _no_answer(address: str, cause: str) -> str:
     )
 
 
+def check_fits(wanted: TrialResources, address: str) -> None:
+    """Tells before a Ray of this machine alone is started what it would have no room for.
+
+    What another one has is known once it answers.
+
+    Raises:
+        ClusterError: There are fewer CPUs or GPUs than a trial, or a pack of them, needs.
+    """
+    if ray.is_initialized() or not _begins_here(address):
+        return
+    here = ResourceAndLabelSpec().resolve(is_head=True)
+    fitting, _ = _fitted(wanted, here.num_cpus, here.num_gpus)
+    _packed(fitting, wanted.pack, here.num_cpus)
+
+
 def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:
     """What a trial can be given here, and a notice where that is less than was wanted.
 
     Raises:
         ClusterError: There are fewer CPUs or GPUs than one trial needs.
     """
+    here = ray.cluster_resources()
+    return _fitted(wanted, here.get("CPU", 0.0), here.get("GPU", 0.0))
+
+
+def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialResources, str | None]:
     notice = None
-    here = [ray.cluster_resources().get(name, 0.0) for name in ("CPU", "GPU")]
-    if wanted.gpus and not here[1]:
+    if wanted.gpus and not gpus:
         notice = f"no GPU here: `gpus_per_trial` is 0 instead of {wanted.gpus:g}"
         wanted = wanted._replace(gpus=0.0)
-    for name, need, have in zip(("cpus", "gpus"), wanted[:2], here, strict=True):
+    for name, need, have in (("cpus", wanted.cpus, cpus), ("gpus", wanted.gpus, gpus)):
         if need > have:
             raise ClusterError(
-                f"`resources.{name}_per_trial <= {have:g}`, all there are, must hold, "
-                f"but got {name}_per_trial={need:g}"
+                f"resources.{name}_per_trial: `{name}_per_trial <= {have:g}`, all there are, "
+                f"must hold, but got {name}_per_trial={need:g}"
             )
     return wanted, notice
 
@@ -122,15 +153,19 @@ def packed(resources: TrialResources, pack: int) -> TrialResources:
     Raises:
         ClusterError: No node has the CPUs for so many.
     """
+    cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    return _packed(resources, pack, cpus)
+
+
+def _packed(resources: TrialResources, pack: int, cpus: float) -> TrialResources:
     if pack == 1:
         return resources
     if resources.gpus:
         return resources._replace(gpus=_share(1.0, pack), pack=pack)
-    cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
     if pack * resources.cpus > cpus:
         raise ClusterError(
-            f"`resources.pack * cpus_per_trial <= {cpus:g}`, the CPUs of a node, must hold, "
-            f"but got pack={pack}, cpus_per_trial={resources.cpus:g}"
+            f"resources.pack: `pack * cpus_per_trial <= {cpus:g}`, the CPUs of a node, must "
+            f"hold, but got pack={pack}, cpus_per_trial={resources.cpus:g}"
         )
     return resources._replace(cpus=_share(cpus, pack), pack=pack)
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.cluster import ray_running
+from search.cluster import TrialResources, check_fits, ray_running
 from search.estimate import describe
 from search.events import SessionClosed, SessionOpened
-from search.history import JOURNAL_NAME, History
+from search.history import JOURNAL_NAME, LOCK_NAME, History
 from search.ledger import LedgerError
 from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
@@ -73,6 +73,9 @@ def run_study(
     extended = extra_trials > 0 or extra_seconds > 0
     if resume and not extended and (folder / SUMMARY_NAME).exists():
         return _read_finished(spec, folder, tracker)
+    wanted = spec.resources
+    pack = 1 if wanted.pack == "auto" else wanted.pack
+    check_fits(TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial, pack), address)
     # The record is opened before the data are read: a folder in use is told at once, and a start
     # that is cut short while they are fetched can be resumed.
     with _opened(folder, resume=resume) as history, _told_apart(history):
@@ -86,6 +89,7 @@ def run_study(
 
 def _opened(folder: Path, *, resume: bool) -> History:
     if not resume:
+        _check_free(folder)
         return History.create(folder)
     read_study(folder)  # says best what is missing
     try:
@@ -95,6 +99,21 @@ def _opened(folder: Path, *, resume: bool) -> History:
             f"{folder / JOURNAL_NAME}: must hold events in their order, as they were written, "
             f"but {error}; bring the unchanged file back"
         ) from None
+
+
+def _check_free(folder: Path) -> None:
+    """Refuses a folder with other files, among which those of a study would be lost."""
+    try:
+        found = {path.name for path in folder.iterdir()}
+    except OSError:
+        return  # there is none, or the journal says what is wrong with it
+    others = sorted(found - {LOCK_NAME})  # of a start that was killed at once
+    if others and JOURNAL_NAME not in found:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise StudyError(
+            f"{folder}: must be empty or not exist where a study begins, but holds {shown}; "
+            "name another folder by --output"
+        )
 
 
 @contextmanager

@@ -86,7 +86,9 @@ class GANLanes:
         config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
         key = signature(config)
         if key not in self._populations:
-            self._populations[key] = self._population(evaluator.examples)
+            # An empty one holds its memory still, in case its signature comes again.
+            used = {k: p for k, p in self._populations.items() if not p.empty}
+            self._populations = used | {key: self._population(evaluator.examples)}
         trainer = Trainer(config, self._populations[key], int(trial["seed"]))
         return GANRun(self._runs, trial, trainer, evaluator)
 

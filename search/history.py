@@ -9,6 +9,7 @@ from search.journal import Journal, JournalError
 from search.ledger import Ledger
 
 JOURNAL_NAME = "journal.jsonl"
+LOCK_NAME = "journal.lock"  # beside it, by `Journal`
 
 Listener = Callable[[Event], None]
 

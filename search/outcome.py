@@ -131,6 +131,7 @@ class Closing:
             "size": self._spec.size,
             "trials": {state.lower(): n for state, n in counts.items() if state != "RUNNING"},
             "stages": self._ledger.count_by_stage(),
+            "measurements": sum(len(t.measurements) for t in self._ledger.trials.values()),
             "elapsed_seconds": self._ledger.spent_seconds,
             "tracking_uri": tracking_uri,
             "dataset": self._dataset(),

@@ -109,7 +109,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     extension = _extension(options)
-    spec = load_spec(options.space, options.size, _overrides(options))
+    spec = load_spec(options.space, options.size, options.overrides, _assignments(options))
     if options.max_concurrent is not None and options.max_concurrent < 1:
         raise SpecError(f"--max-concurrent: must be at least 1, but got {options.max_concurrent}")
     # Imported late: a mistake in the space file is told at once, not after Ray and torch.
@@ -138,16 +138,18 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     return DONE
 
 
-def _overrides(options: argparse.Namespace) -> list[str]:
-    """Returns --set and the flags that stand for a key of the space."""
-    overrides = list(options.overrides)
-    if options.seed is not None:
-        overrides.append(f"seed={options.seed}")
-    for flag, key in (("trials", "budget.trials"), ("time_budget", "budget.time")):
-        value = getattr(options, flag)
-        if value is not None and not value.startswith("+"):
-            overrides.append(f"{key}={value}")
-    return overrides
+def _assignments(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Returns the flags that stand for a key of the space, and what they set."""
+    given = (
+        ("--seed", "seed", options.seed),
+        ("--trials", "budget.trials", options.trials),
+        ("--time-budget", "budget.time", options.time_budget),
+    )
+    return [
+        (f"{flag} {value}", f"{key}={value}")
+        for flag, key, value in given
+        if value is not None and not str(value).startswith("+")
+    ]
 
 
 def _extension(options: argparse.Namespace) -> dict[str, Any]:

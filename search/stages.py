@@ -101,12 +101,14 @@ def plan_stages(stages: Sequence[Stage], trials: int) -> tuple[PlannedStage, ...
 def check_stages(
     stages: Sequence[Stage], trials: int, space: Space, fixed: Fixed
 ) -> Iterator[Problem]:
-    """Finds points and grids that the space does not allow, and grids with too few cells."""
+    """Finds points and grids that the space does not allow, and grids with too few cells.
+
+    A stage is held to all its trials, for a budget that cuts them now may be extended.
+    """
     claimed: dict[str, Path] = {}
     taken: list[tuple[set[str], int]] = []  # the cells of each grid before, and how many it takes
-    for planned in plan_stages(stages, trials):
-        stage, allowed = planned.stage, planned.trials
-        path: Path = ("stages", planned.index)
+    for index, stage in enumerate(stages):
+        path: Path = ("stages", index)
         if isinstance(stage, ManualStage):
             yield from _check_points(stage, path, space, fixed, claimed)
         elif isinstance(stage, RandomGridStage):
@@ -117,20 +119,19 @@ def check_stages(
                 continue
             lost = sum(min(count, len(cells & before)) for before, count in taken)
             free = len(cells - claimed.keys()) - lost
-            if allowed > free:
-                yield Problem((*path, "trials"), _too_few(stage.trials, allowed, len(cells), free))
-            taken.append((cells, allowed))
+            if stage.trials > free:
+                yield Problem((*path, "trials"), _too_few(stage.trials, len(cells), free))
+            taken.append((cells, stage.trials))
     most = sum(stage.trials for stage in stages)
     if trials > most:
         message = f"`trials <= {most}`, the sum over the stages, must hold, but got"
         yield Problem(("budget", "trials"), f"{message} trials={trials}")
 
 
-def _too_few(trials: int, allowed: int, cells: int, free: int) -> str:
+def _too_few(trials: int, cells: int, free: int) -> str:
     used = f", of which earlier stages use {cells - free}" if free < cells else ""
-    capped = f", of which the budget allows {allowed}" if allowed < trials else ""
-    got = f"trials={trials}{capped}"
-    return f"`trials <= {free}` must hold, for the grid has {cells} cells{used}, but got {got}"
+    held = f"`trials <= {free}` must hold, for the grid has {cells} cells{used}"
+    return f"{held}, but got trials={trials}"
 
 
 def _check_points(

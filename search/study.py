@@ -147,7 +147,10 @@ class StudySpec(StrictModel):
 
 
 def load_spec(
-    path: str | FilePath, size: str | None = None, overrides: Sequence[str] = ()
+    path: str | FilePath,
+    size: str | None = None,
+    overrides: Sequence[str] = (),
+    flags: Iterable[tuple[str, str]] = (),
 ) -> StudySpec:
     """Loads a study from a space file.
 
@@ -155,6 +158,7 @@ def load_spec(
         path: The YAML file.
         size: The overlay of `sizes` to apply.
         overrides: Assignments such as `budget.trials=12`, applied in order after the overlay.
+        flags: Assignments applied last, each behind the flag that messages name instead.
 
     Raises:
         SpecError: It cannot be run; the message names file, line and key.
@@ -163,13 +167,20 @@ def load_spec(
     if "size" in source.data:
         place = source.where(("size",))
         raise SpecError(f"{place}: size: must be chosen by `--size`; overlays go under `sizes`")
-    return _resolve(source, size, overrides)
+    return _resolve(source, size, overrides, flags)
 
 
-def _resolve(source: Source, size: str | None, overrides: Iterable[str]) -> StudySpec:
+def _resolve(
+    source: Source,
+    size: str | None,
+    overrides: Iterable[str],
+    flags: Iterable[tuple[str, str]] = (),
+) -> StudySpec:
     source = source.sized(size)
     for assignment in overrides:
         source = source.overridden(assignment)
+    for flag, assignment in flags:
+        source = source.overridden(assignment, flag)
     data = source.data if size is None else {**source.data, "size": size}
     try:
         return StudySpec.model_validate(data)

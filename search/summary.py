@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.estimate import duration
+from search.tracking_place import default_uri
 
 WIDTH = 100
 MEANING = {
@@ -19,6 +20,7 @@ MEANING = {
 def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
     """Returns what `summary.json` says, for a terminal."""
     counts = ", ".join(f"{n} {state}" for state, n in summary["trials"].items() if n)
+    counts = counts or "no trials"
     stages = ", ".join(f"{n} {stage}" for stage, n in summary["stages"].items() if n)
     lines = [
         "",
@@ -27,10 +29,21 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
     if summary["dataset"]["subset"]:
         lines.append("data: the bundled subset; never to be compared with full-MNIST numbers")
     if summary["best"] is None:
-        why = "no trial was measured that is better than an untrained generator"
         place = f"summary: {output / 'summary.json'}"
-        return "\n".join([*lines, f"no winner: {why}", place])
+        return "\n".join([*lines, f"no winner: {_why_none(summary)}", place])
     return "\n".join(lines + _winner(summary["best"]) + _test(summary) + _places(summary, output))
+
+
+def _why_none(summary: Mapping[str, Any]) -> str:
+    trials = summary["trials"]
+    if summary["measurements"]:
+        return "no trial was measured that is better than an untrained generator"
+    if trials["stopped"] or not any(trials.values()):  # halving stops only what was measured
+        return (
+            "the time budget ended before any measurement; begin anew with a longer `budget.time` "
+            "or a shorter `budget.measure_kimg`"
+        )
+    return "no trial came to a measurement"
 
 
 def _winner(best: Mapping[str, Any]) -> list[str]:
@@ -73,7 +86,9 @@ def _test(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _places(summary: Mapping[str, Any], output: Path) -> list[str]:
+    uri = summary["tracking_uri"]
+    shown_by = " (make ui)" if uri == default_uri() else ""
     return [
         f"pictures: {output / 'best' / 'samples.png'}   summary: {output / 'summary.json'}",
-        f"runs: {summary['tracking_uri']} (make ui)",
+        f"runs: {uri}{shown_by}",
     ]

@@ -39,6 +39,11 @@ class TrackingPlace:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def default_uri() -> str:
+    """Returns that of `runs/mlflow.db` right here, which `make ui` shows."""
+    return f"sqlite:///{Path.cwd() / DEFAULT_FOLDER / 'mlflow.db'}"
+
+
 def find_place(uri: str | None) -> TrackingPlace:
     """Resolves a tracking URI, else `MLFLOW_TRACKING_URI`, else `runs/mlflow.db` right here.
 
@@ -48,14 +53,14 @@ def find_place(uri: str | None) -> TrackingPlace:
     Raises:
         TrackingError: MLflow cannot keep runs there.
     """
-    default = Path.cwd() / DEFAULT_FOLDER
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{default / 'mlflow.db'}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
     if sqlite := _SQLITE.fullmatch(uri):
         return _sqlite_place(sqlite)
     if _HTTP.fullmatch(uri):
         return TrackingPlace(uri=uri, artifacts=None)
     if _DATABASE.fullmatch(uri):
-        return TrackingPlace(uri=uri, artifacts=(default / "artifacts").as_uri())
+        artifacts = Path.cwd() / DEFAULT_FOLDER / "artifacts"
+        return TrackingPlace(uri=uri, artifacts=artifacts.as_uri())
     raise TrackingError(
         "the tracking URI must be sqlite:///FILE, http(s)://HOST:PORT or that of a database, "
         f"but got {uri!r}; leave it out to use sqlite:///{DEFAULT_FOLDER}/mlflow.db"

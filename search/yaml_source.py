@@ -89,13 +89,17 @@ class Source:
         _merge(data, sizes[size], (), origins, written)
         return type(self)(data, origins)
 
-    def overridden(self, assignment: str) -> Self:
+    def overridden(self, assignment: str, origin: str | None = None) -> Self:
         """Applies one `--set a.b=value`; the value is read as YAML and null removes the key.
+
+        Args:
+            assignment: What is set.
+            origin: What messages name as its place; by default the `--set`.
 
         Raises:
             SpecError: It is not `key=value`, or no such place exists.
         """
-        origin = f"--set {assignment}"
+        origin = origin or f"--set {assignment}"
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip(". "):
             raise SpecError(f"{origin}: must look like `budget.trials=12`")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tiny_data import tiny_config
+from tiny_data import KINDS, tiny_config
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -19,15 +19,10 @@ from cgan_core.game import (
     simultaneous_gradients,
 )
 from cgan_core.losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES
-from cgan_core.networks import ConditionKind, Discriminator, Generator, Masks, Tape, products
+from cgan_core.networks import Discriminator, Generator, Masks, Tape, products
 from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
 
 ROWS, PIXELS = 12, 16
-KINDS = {
-    "labels": ConditionKind(3, labels=True),
-    "vectors": ConditionKind(2, labels=False),
-    "none": None,
-}
 JOINS: dict[str, dict[str, Any]] = {
     "concat": {},
     "product": {

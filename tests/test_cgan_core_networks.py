@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_data import tiny_config
+from tiny_data import KINDS, tiny_config
 from torch import Tensor, nn
 
 from cgan_core.config import GANConfig
@@ -12,11 +12,6 @@ from cgan_core.networks.layers import ConditionLayer, drop, join, maxout
 from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
 
 ROWS, PIXELS = 64, 16
-KINDS = {
-    "labels": ConditionKind(3, labels=True),
-    "vectors": ConditionKind(2, labels=False),
-    "none": None,
-}
 JOINS: dict[str, dict[str, Any]] = {
     "concat": {},
     "product": {

@@ -49,7 +49,7 @@ def test_no_trial_waits_for_a_device_that_is_not_there() -> None:
     assert given == TrialResources(cpus=1, gpus=0)
     assert notice == "no GPU here: `gpus_per_trial` is 0 instead of 0.0625"
     assert fit_resources(TrialResources()) == (TrialResources(), None)
-    with pytest.raises(ClusterError, match=r"`resources.cpus_per_trial <= 2`.*cpus_per_trial=4"):
+    with pytest.raises(ClusterError, match=r"^resources.cpus_per_trial: .* <= 2`.*=4"):
         fit_resources(TrialResources(cpus=4))
 
 
@@ -88,5 +88,5 @@ def test_a_pack_that_fits_on_no_node_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert packed(TrialResources(), 1) == TrialResources()
     assert packed(TrialResources(), 2).pack == 2
-    with pytest.raises(ClusterError, match=r"`resources.pack \* cpus_per_trial <= 2`.*pack=3"):
+    with pytest.raises(ClusterError, match=r"^resources.pack: .*cpus_per_trial <= 2`.*=3"):
         packed(TrialResources(), 3)

@@ -26,6 +26,7 @@ from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
 from search.prepared import StudyError
+from search.run import DONE, main
 from search.screen import Screen
 from search.stop_request import StudyInterrupted
 from search.study import StudySpec
@@ -38,6 +39,7 @@ TERMINAL = {"COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"}
 SUMMARY_KEYS = {
     "study",
     "trials",
+    "measurements",
     "best",
     "confirmed",
     "test",
@@ -259,6 +261,22 @@ def test_a_time_budget_that_is_too_short_is_a_normal_end(tmp_path: Path) -> None
     trials = read(tmp_path / "out").trials.values()
     assert {(trial.state, trial.reason) for trial in trials} <= {("STOPPED", "time_budget")}
     assert "RUNNING" not in {run.info.status for run in runs_of(uri)}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_time_budget_without_a_measurement_is_a_normal_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget = {"kimg_per_trial": 4000, "measure_kimg": 4000, "trials": 5, "time": 3.0}
+    write_space(tmp_path, budget=budget, scheduler={"kind": "none"})
+    before = signal.getsignal(signal.SIGTERM)
+    code = main(["tiny.yaml", "--output", "out"])
+    signal.signal(signal.SIGTERM, before)
+    assert code == DONE
+    assert "no winner: the time budget ended before any measurement" in capfd.readouterr().out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["measurements"] == 0
+    assert not read(tmp_path / "out").session_open
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,5 +1,6 @@
 """A trial on tiny data: it resumes bit for bit, leaves its artifacts, and ends when it must."""
 
+import weakref
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ from search.trial_run import Progress
 
 pytestmark = pytest.mark.usefixtures("worker_settings")
 
-TRIAL = {
+TRIAL: dict[str, Any] = {
     "number": 4,
     "replicate": 0,
     "seed": 2**62 + 1,
@@ -238,6 +239,29 @@ def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
     run.snapshot().save(tmp_path / "saved")
     with pytest.raises(CheckpointError, match="other configurations or seeds"):
         open_run(runs, seed=6).load(tmp_path / "saved")
+
+
+def test_lanes_that_nobody_uses_make_room_for_another_signature(tmp_path: Path) -> None:
+    model = {name: value for name, value in SMALL.items() if name != "g_joint_units"}
+    lanes = make_runs(tmp_path, model=model)("cpu", 2)
+    lanes.fused = True  # as on a GPU, whose memory is dear
+
+    def opened(joint_units: int) -> GANRun:
+        return lanes.open({**TRIAL, "params": {**TRIAL["params"], "g_joint_units": joint_units}})
+
+    first, second = opened(5), opened(5)
+    stacked = weakref.ref(first.trainer.population)
+    lanes.advance([first, second], 2)
+    first.close()
+    other = opened(6)
+    second.close()
+    again = opened(5)
+    assert again.trainer.population is stacked() is second.trainer.population
+    again.close()
+    del first, second, again
+    opened(7)
+    assert stacked() is None
+    assert opened(6).trainer.population is other.trainer.population
 
 
 def test_a_source_is_the_same_from_anywhere(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_events import proposed
 
 from search.events import (
     Ended,
     Event,
     Measured,
-    Proposed,
     Retried,
     SessionOpened,
     Started,
@@ -31,17 +31,6 @@ OPENED = StudyOpened(
 )
 
 
-def proposed(number: int, x: float) -> Proposed:
-    return Proposed(
-        number=number,
-        stage="model",
-        stage_index=0,
-        params={"x": x},
-        cell=cell_key({"x": x}),
-        seed=number,
-    )
-
-
 def started(number: int, attempt: int = 0) -> Started:
     return Started(number=number, attempt=attempt, node="n", device="cpu", pid=1)
 
@@ -53,10 +42,10 @@ def measured(number: int, kimg: float) -> Measured:
 COURSE: list[Event] = [
     OPENED,
     SessionOpened(pid=1),
-    proposed(0, 0.5),
+    proposed(0, {"x": 0.5}),
     started(0),
     measured(0, 1.0),
-    proposed(1, 1.5),
+    proposed(1, {"x": 1.5}),
     Retried(number=0, cause="node died"),
     started(0, attempt=1),
     measured(0, 1.0),
@@ -106,7 +95,7 @@ def test_killed_at_any_byte_it_can_be_finished(
         resumed.append(SessionOpened(pid=2))
         for x in (0.5, 1.5):  # a driver proposes what is not there and runs what is unfinished
             if cell_key({"x": x}) not in resumed.ledger.cells:
-                resumed.append(proposed(resumed.ledger.next_number(), x))
+                resumed.append(proposed(resumed.ledger.next_number(), {"x": x}))
         for trial in resumed.ledger.unfinished():
             resumed.append(started(trial.number, trial.attempts))
             resumed.append(measured(trial.number, 1.0))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tiny_events import proposed
 
 from search.events import (
     Checkpointed,
@@ -37,18 +38,6 @@ def study_opened() -> StudyOpened:
         spec_digest="s",
         dataset_digest="d",
         protocol_digest="p",
-    )
-
-
-def proposed(number: int, params: Params | None = None, stage: Stage = "model") -> Proposed:
-    params = {"x": number} if params is None else params
-    return Proposed(
-        number=number,
-        stage=stage,
-        stage_index=0,
-        params=params,
-        cell=cell_key(params),
-        seed=number,
     )
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_events import proposed
 from tiny_study import content, write_npz
 
 from cgan_core.data import load_data
@@ -15,12 +16,11 @@ from search.events import (
     Ended,
     Event,
     Measured,
-    Proposed,
     SessionOpened,
     Started,
 )
 from search.gan_run import GANRuns
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.outcome import Closing, Lines, trial_flags, winner_of
 from search.seat import OwnSeat
 from search.study import StudySpec
@@ -37,14 +37,7 @@ def course(number: int, values: list[float], state: str = "COMPLETED") -> list[E
         "d_dropout": 0.0,
     }
     events: list[Event] = [
-        Proposed(
-            number=number,
-            stage="model",
-            stage_index=2,
-            params=params,
-            cell=cell_key(params),
-            seed=number,
-        ),
+        proposed(number, params),
         Started(number=number, attempt=0, node="here", device="cpu", pid=1),
     ]
     for kimg, value in enumerate(values, start=1):
@@ -126,9 +119,7 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     seat.open(trial, None)
     events: list[Event] = [
         SessionOpened(pid=1),
-        Proposed(
-            number=0, stage="manual", stage_index=0, params=params, cell=cell_key(params), seed=5
-        ),
+        proposed(0, params, "manual"),
         Started(number=0, attempt=0, node="here", device="cpu", pid=1),
     ]
     done = False

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tiny_events import proposed
 
-from search.events import Ended, Event, Measured, Proposed, Retried, SessionOpened, Started
-from search.ledger import Ledger, cell_key
+from search.events import Ended, Event, Measured, Retried, SessionOpened, Started
+from search.ledger import Ledger
 from search.record import (
     MeasurementRecord,
     RecordError,
@@ -167,16 +168,8 @@ def test_a_column_of_params_has_the_type_of_its_values(tmp_path: Path) -> None:
 
 
 def trial_events(number: int, rate: float) -> list[Event]:
-    params = {"rate": rate, "units": 240}
     return [
-        Proposed(
-            number=number,
-            stage="model",
-            stage_index=2,
-            params=params,
-            cell=cell_key(params),
-            seed=number,
-        ),
+        proposed(number, {"rate": rate, "units": 240}),
         Started(number=number, attempt=0, node="node", device="cpu", pid=1),
         *(
             Measured(

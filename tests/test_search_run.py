@@ -1,6 +1,7 @@
 """Every mistake of a user is one message and exit code 2, before Ray is started."""
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -60,7 +61,12 @@ def rewrite(old: str, new: str) -> Prepare:
 
 def write(name: str, content: bytes | str) -> Prepare:
     data = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / name).write_bytes(data)
+
+    def prepare(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+
+    return prepare
 
 
 def save(**arrays: Any) -> Prepare:
@@ -174,13 +180,21 @@ CASES = [
     Case("--set without =", f"{OUT} --set budget.trials", ("must look like `budget.trials=12`",)),
     Case("--set of nothing known", f"{OUT} --set budget.trails=3", ("budget.trails", "did you")),
     Case("--set below a number", f"{OUT} --set budget.trials.x=3", ("has no `x`",)),
-    Case("--seed below zero", f"{OUT} --seed -1", ("seed=-1",)),
-    Case("--trials 0", f"{OUT} --trials 0", ("budget.trials", "`trials >= 1` must hold")),
-    Case("--trials abc", f"{OUT} --trials abc", ("budget.trials", "a whole number", "'abc'")),
+    Case("--seed below zero", f"{OUT} --seed -1", ("--seed -1: seed: `seed >= 0`", "seed=-1")),
+    Case("--trials 0", f"{OUT} --trials 0", ("--trials 0: budget.trials: `trials >= 1`",)),
+    Case(
+        "--trials abc",
+        f"{OUT} --trials abc",
+        ("--trials abc: budget.trials", "whole number", "'abc'"),
+    ),
     Case("--trials +5, no --resume", f"{OUT} --trials +5", ("--trials", "needs --resume")),
     Case("--trials +abc", f"{OUT} --resume --trials +abc", ("--trials", "a whole number", "+abc")),
     Case("--trials +-3", f"{OUT} --resume --trials=+-3", ("--trials", "above zero", "+-3")),
-    Case("--time-budget 5x", f"{OUT} --time-budget 5x", ("budget.time", "15m", "'5x'")),
+    Case(
+        "--time-budget 5x",
+        f"{OUT} --time-budget 5x",
+        ("--time-budget 5x: budget.time: must be", "15m"),
+    ),
     Case("--time-budget +5x", f"{OUT} --resume --time-budget +5x", ("--time-budget", "'5x'")),
     Case("--max-concurrent 0", f"{OUT} --max-concurrent 0", ("--max-concurrent", "at least 1")),
     Case("missing data", OUT, ("tiny.npz",), lambda f: (f / "tiny.npz").unlink()),
@@ -212,6 +226,12 @@ CASES = [
         OUT,
         ("out", "must be writable"),
         lambda folder: (folder / "out").write_text(""),
+    ),
+    Case(
+        "a folder of something else",
+        OUT,
+        ("out: must be empty", "holds notes.md", "another folder by --output"),
+        write("out/notes.md", "mine"),
     ),
     Case("nothing to resume", f"{OUT} --resume", ("out", "start it without --resume")),
     Case(
@@ -298,6 +318,17 @@ def test_an_address_where_nothing_listens(capsys: pytest.CaptureFixture[str]) ->
     assert "--address local" in message
 
 
+def test_more_cores_than_there_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = tell(f"{OUT} --set resources.cpus_per_trial=4096", capsys)
+    found = re.match(r"resources\.cpus_per_trial: `cpus_per_trial <= (\d+)`.*=4096", message)
+    assert found, message
+    words = f"--set resources.pack=2 --set resources.cpus_per_trial={found[1]} --address local"
+    message = tell(f"{OUT} {words}", capsys)
+    assert message.startswith(f"resources.pack: `pack * cpus_per_trial <= {found[1]}`")
+    assert f"pack=2, cpus_per_trial={found[1]}" in message
+    assert not (folder / "out").exists()
+
+
 def test_full_data_that_cannot_be_had(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,8 +350,12 @@ def test_a_mistake_that_was_mended_leaves_the_folder_free(
     (folder / "tiny.npz").rename(folder / "away.npz")
     tell(OUT, capsys)
     (folder / "away.npz").rename(folder / "tiny.npz")
-    for words in (OUT, f"{OUT} --resume"):  # both get as far as looking for a Ray
+    # `make search` resumes where there is a journal. All get as far as looking for a Ray.
+    for words in (OUT, f"{OUT} --resume"):
         assert "no Ray cluster answers" in tell(f"{words} --address 127.0.0.1:1", capsys)
+    assert {path.name for path in (folder / "out").iterdir()} == {"journal.jsonl", "journal.lock"}
+    (folder / "out" / "journal.jsonl").unlink()  # killed between the two
+    assert "no Ray cluster answers" in tell(f"{OUT} --address 127.0.0.1:1", capsys)
 
 
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:

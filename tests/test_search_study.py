@@ -138,7 +138,7 @@ REPLACED = [
     ("d_dropout: 2,", "d_dropout: [0.1, 0.9],", "16: stages.1.levels.d_dropout: `0.0 <= d_dropout <= 0.6` must hold, but got d_dropout=0.9"),
     ("momentum: 3}", "momentum: 3, optimizer: 2}", "16: stages.1.levels.optimizer: levels of a categorical parameter must be a list, but got 2"),
     ("momentum: 3}", "momentum: 3, momentun: 2}", "16: stages.1.levels.momentun: must be a parameter of `space`; did you mean `momentum`?"),
-    ("trials: 10}", "trials: 40}", "16: stages.1.trials: `trials <= 24` must hold, for the grid has 24 cells, but got trials=40, of which the budget allows 30"),
+    ("trials: 10}", "trials: 40}", "16: stages.1.trials: `trials <= 24` must hold, for the grid has 24 cells, but got trials=40"),
     ("d_dropout: 2,", "d_dropout: 60000,", "16: stages.1.levels: a grid must have at most 100,000 cells, but this one has more"),
     ("{kind: model,", "{kind: model, sampler: gpp,", "17: stages.2.sampler: must be 'tpe', 'gp', 'cmaes', 'nsga2', 'sobol' or 'random', but got 'gpp'"),
     ("grace_kimg: 100", "grace_kimg: 120", "18: scheduler.grace_kimg: `grace_kimg` must be a multiple of `measure_kimg`, but got grace_kimg=120.0, measure_kimg=50.0"),
@@ -249,6 +249,13 @@ def test_a_grid_does_not_count_the_cells_that_were_tried_by_hand(folder: Path) -
         "s.yaml:16: stages.1.trials: `trials <= 23` must hold, for the grid has 24 cells, "
         "of which earlier stages use 1, but got trials=24"
     )
+
+
+def test_a_grid_with_too_few_cells_is_refused_whatever_the_budget_cuts(folder: Path) -> None:
+    text = STUDY.replace("trials: 10", "trials: 25")
+    cut = text.replace("trials: 31", "trials: 5")
+    assert "`trials <= 24` must hold" in refusal(folder, text)
+    assert refusal(folder, cut) == refusal(folder, text)
 
 
 def test_two_grids_share_their_cells(folder: Path) -> None:

@@ -4,12 +4,16 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from search.summary import describe_summary
+from search.tracking_place import find_place
 
 SUMMARY: dict[str, Any] = {
     "study": "mnist",
     "trials": {"completed": 3, "stopped": 9, "infeasible": 1, "failed": 0},
     "stages": {"manual": 2, "random_grid": 5, "model": 6},
+    "measurements": 40,
     "elapsed_seconds": 600.0,
     "tracking_uri": "sqlite:///runs/mlflow.db",
     "dataset": {"name": "mnist", "digest": "d", "subset": False},
@@ -93,6 +97,19 @@ def test_lines_that_do_not_exist_are_left_out() -> None:
         assert piece not in text
 
 
+def test_make_ui_is_named_where_it_shows_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = find_place(None).uri
+    text = describe_summary(changed(tracking_uri=here), OUTPUT)
+    assert f"runs: {here} (make ui)" in text
+    for uri in ("http://host:5000", f"sqlite:///{tmp_path / 'mlflow.db'}"):
+        text = describe_summary(changed(tracking_uri=uri), OUTPUT)
+        assert text.endswith(f"runs: {uri}")
+
+
 def test_a_score_of_one_point_has_no_standard_error() -> None:
     text = describe_summary(changed(best=SUMMARY["best"] | {"standard_error": None}), OUTPUT)
     assert "validation_log_likelihood 151.3 at" in text
@@ -102,3 +119,16 @@ def test_no_winner_is_said_plainly() -> None:
     text = describe_summary(changed(best=None, test=None, references=None), OUTPUT)
     assert "no winner" in text
     assert "test" not in text
+    assert "better than an untrained generator" in text
+
+
+def test_a_time_budget_without_a_measurement_is_said_plainly() -> None:
+    nothing = {"best": None, "test": None, "references": None, "measurements": 0}
+    counts = dict.fromkeys(SUMMARY["trials"], 0)
+    for found in (counts, counts | {"stopped": 2}):
+        text = describe_summary(changed(trials=found, **nothing), OUTPUT)
+        assert "no winner: the time budget ended before any measurement" in text
+        assert "budget.time" in text
+    assert "study mnist: no trials (" in describe_summary(changed(trials=counts), OUTPUT)
+    text = describe_summary(changed(trials=counts | {"failed": 2}, **nothing), OUTPUT)
+    assert "no winner: no trial came to a measurement" in text

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tiny_events import proposed
 from tiny_study import content
 
 from search.estimate import Calibration, Estimate, estimate
-from search.events import Checkpointed, Ended, Event, Measured, Proposed, SessionOpened, Started
-from search.ledger import Ledger, cell_key
+from search.events import Checkpointed, Ended, Event, Measured, SessionOpened, Started
+from search.ledger import Ledger
 from search.study import StudySpec
 from search.time_left import TimeLeft
 
@@ -33,16 +34,8 @@ def cost() -> Estimate:
 def trial(
     number: int, kimg: float, state: Literal["STOPPED", "COMPLETED"] | None = None
 ) -> list[Event]:
-    params: dict[str, float | int | str | bool] = {"learning_rate": 0.01 * (number + 1)}
     events: list[Event] = [
-        Proposed(
-            number=number,
-            stage="model",
-            stage_index=0,
-            params=params,
-            cell=cell_key(params),
-            seed=number,
-        ),
+        proposed(number, {"learning_rate": 0.01 * (number + 1)}),
         Started(number=number, attempt=0, node="here", device="cpu", pid=1),
         Measured(number=number, kimg=kimg, elapsed_seconds=kimg, metrics={"a": 1.0}),
         Checkpointed(number=number, kimg=kimg, path=f"tune/{number}"),

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname, urlopen
 
 import pytest
+from tiny_events import proposed
 
 from search import tracking
 from search.events import (
@@ -24,14 +25,13 @@ from search.events import (
     EndState,
     Event,
     Measured,
-    Proposed,
     Retried,
     SessionClosed,
     SessionOpened,
     Started,
     StudyOpened,
 )
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.mlflow_runs import MlflowRuns
 from search.run_painter import RunPainter
 from search.run_picture import Dataset
@@ -154,17 +154,7 @@ class FakeStudy:
 
     def propose(self) -> int:
         number = self.ledger.next_number()
-        params: dict[str, Any] = {"learning_rate": 0.1 / (number + 1)}
-        self.append(
-            Proposed(
-                number=number,
-                stage="manual",
-                stage_index=0,
-                params=params,
-                cell=cell_key(params),
-                seed=number,
-            )
-        )
+        self.append(proposed(number, {"learning_rate": 0.1 / (number + 1)}, "manual"))
         return number
 
     def start(self, number: int, from_kimg: float = 0.0) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits, LabeledImages
+from cgan_core.networks import ConditionKind
 
 SMALL: Mapping[str, int] = {
     "noise_dim": 5,
@@ -19,6 +20,11 @@ SMALL: Mapping[str, int] = {
     "d_joint_units": 5,
     "d_joint_pieces": 2,
     "batch_size": 10,
+}
+KINDS = {
+    "labels": ConditionKind(3, labels=True),
+    "vectors": ConditionKind(2, labels=False),
+    "none": None,
 }
 
 
