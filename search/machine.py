@@ -10,19 +10,21 @@ PACKAGES = ("cgan-search", "torch", "numpy", "ray", "optuna", "mlflow")
 
 def versions() -> dict[str, str]:
     """Returns Python's version and those of the packages that a number depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def version(package: str) -> str:
+    """Returns the version of a package, without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
 
 
 def hardware() -> dict[str, str | int]:
     """Returns the driver's machine: processor, cores that may be used, operating system."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -35,7 +37,8 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the model of this machine's processor."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             names = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
