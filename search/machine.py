@@ -1,16 +1,37 @@
 """What a study ran on: versions of what made its numbers, and the hardware."""
 
+import hashlib
 import os
 import platform
+from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("cgan-search", "torch", "numpy", "ray", "optuna", "mlflow")
+SOURCE = "cgan_core source"
 
 
 def versions() -> dict[str, str]:
     """Returns Python's version and those of the packages that a number depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    found = {"python": platform.python_version(), SOURCE: source_digest()}
+    return found | {name: version(name) for name in PACKAGES}
+
+
+@cache
+def source_digest() -> str:
+    """Returns the start of the SHA-256 of the library's source: two commits may share a version.
+
+    A package is read where Python finds it, without importing it.
+    """
+    spec = find_spec("cgan_core")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0])
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def version(package: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from cgan_core.evaluation import PROTOCOL_VERSION, Protocol
 from search.data_source import DataSource
 from search.gan_run import GANRuns
-from search.machine import versions
+from search.machine import SOURCE, versions
 from search.prepared import StudyError
 from search.recorded_trial import REPLICATE, RecordedTrial
 from search.seat import OwnSeat, Place
@@ -18,7 +18,7 @@ from search.study import StudySpec
 from search.trial import THEN
 
 # What numbers depend on, of the packages whose versions a study records.
-_PACKAGES = ("numpy", "cgan-search")
+_PACKAGES = ("numpy", "cgan-search", SOURCE)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:
     then, now = trial.study["versions"], versions()
     pairs = [("torch", trial.torch or then.get("torch"), here.torch)]
     pairs += [(name, then.get(name), now[name]) for name in _PACKAGES]
-    differing = [(name, old, new) for name, old, new in pairs if old != new]
+    differing = [(name, old, new) for name, old, new in pairs if old not in (None, new)]
     processor = trial.processor or trial.study["hardware"].get("processor")
     elsewhere = processor != here.processor
     if not differing and not elsewhere:
@@ -68,7 +68,7 @@ def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:
     found = ", ".join(f"{name} {new}" for name, _, new in shown)
     return (
         f"recorded with {recorded} on {processor}, here {found} on {here.processor}: "
-        "expect differences by rounding, which training amplifies"
+        "expect differences by rounding at least, which training amplifies"
     )
 
 

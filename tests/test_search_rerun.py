@@ -18,6 +18,7 @@ from search.comparison import Comparison
 from search.events import Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal
+from search.machine import SOURCE, versions
 from search.mlflow_runs import PARENT_TAG, connect
 from search.record import (
     TrialRecord,
@@ -211,11 +212,14 @@ def test_another_end_is_a_difference(copy: Path, capfd: pytest.CaptureFixture[st
 def test_other_versions_and_hardware_are_told_first(
     copy: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    study = json.loads((copy / "study.json").read_text())
+    assert study["versions"][SOURCE] == versions()[SOURCE]
+    change_study(copy, versions=study["versions"] | {SOURCE: "another"})
     change_trial(copy, STOPPED, torch="2.0.1", processor="Abacus")
     code, _, err = rerun(capfd, f"{copy}:{STOPPED}", "--until-kimg", "0.25")
     assert code == 0
     first = err.splitlines()[0]
-    assert first.startswith("recorded with torch 2.0.1 on Abacus, here torch ")
+    assert first.startswith("recorded with torch 2.0.1, cgan_core source another on Abacus, here ")
     assert "expect differences by rounding" in first
 
 
