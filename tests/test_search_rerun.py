@@ -125,7 +125,7 @@ def test_mlflow_has_the_same_record_as_the_folder(recorded: Recorded, number: in
     run, *_, uri = recorded.run(number, "MLflow")
     tracked, written = read_tracked(run, uri), read_trial(recorded.output, number)
     assert tracked.params.items() >= written.params.items()
-    left_out = {"place": "", "params": {}}
+    left_out: dict[str, Any] = {"place": "", "params": {}}
     assert replace(tracked, **left_out) == replace(written, **left_out)
     assert len(written.measurements) >= (1 if number == INFEASIBLE else 3)
 
