@@ -68,6 +68,14 @@ class Engine:
         """Tells where trials are trained."""
         return self._between_chunks(lambda: self._device.device)
 
+    def streams(self) -> str:
+        """Tells how chance is drawn."""
+        return self._between_chunks(lambda: self._device.streams)
+
+    def processor(self) -> str:
+        """Tells what computes."""
+        return self._between_chunks(lambda: self._device.processor)
+
     def open(self, trial: Mapping[str, Any], folder: Path | None) -> int:
         """Takes in a trial, from a checkpoint if one is given; returns its lane.
 

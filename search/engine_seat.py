@@ -2,8 +2,6 @@
 
 import asyncio
 import functools
-import os
-import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine import Engine
 from search.pack import best_pack
-from search.seat import Place, RunFaultError, Seat
+from search.seat import Place, RunFaultError, Seat, place_here
 from search.trial_run import MakeLanes, Progress
 
 
@@ -101,7 +99,7 @@ class EngineActor:
         device = self._engine.device()
         if device == "cuda:0":
             device = f"cuda:{self._gpu}"
-        return Place(node=platform.node(), device=device, pid=os.getpid())
+        return place_here(device, self._engine.streams(), self._engine.processor())
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Calls the engine; what it raises is told in words, for a trial has not its classes."""

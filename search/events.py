@@ -97,6 +97,8 @@ class Started(_Event):
     """An attempt at a trial began on a device, from scratch (0 kimg) or from a checkpoint.
 
     `pid` is the process that trains it, `pack` how many trials that advances together at most.
+    `threads`, `streams`, `torch` and `processor` are what its numbers depend on beside seed and
+    configuration (`search.seat.Place`); None in journals that were written before they were.
     """
 
     event: Literal["started"] = "started"
@@ -107,6 +109,10 @@ class Started(_Event):
     device: str
     pid: int
     pack: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
 
 
 class Checkpointed(_Event):

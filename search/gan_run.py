@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cgan_core.config import GANConfig
+from cgan_core.data import DataError
 from cgan_core.evaluation import Evaluator, Protocol
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
@@ -21,6 +22,7 @@ from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from cgan_core.training import Checkpoint, Trainer, next_point
 from search.data_source import DataSource
+from search.machine import processor
 from search.points import write_points
 from search.trial import Direction
 from search.trial_run import Progress
@@ -39,6 +41,7 @@ class GANRuns:
         output: the study's folder, for samples and per-point likelihoods.
         metric: the objective; the generator at its best value is kept.
         direction: whether more of it is better.
+        streams: how chance is drawn, `host` or `device`; None for what suits the device.
     """
 
     data: DataSource
@@ -49,6 +52,7 @@ class GANRuns:
     output: Path
     metric: str = "validation_log_likelihood"
     direction: Direction = "maximize"
+    streams: str | None = None
 
     def __call__(self, device: str, capacity: int) -> "GANLanes":
         """Creates lanes; the data are read with the first trial."""
@@ -59,7 +63,7 @@ class GANRuns:
 def _prepared(data: DataSource, protocol: Protocol, device: str) -> Evaluator:
     splits = data.load()
     if splits.digest != protocol.dataset_digest:
-        raise ValueError(
+        raise DataError(
             f"the data on this machine (digest {splits.digest[:12]}, {splits.source}) are not "
             f"those of the study (digest {protocol.dataset_digest[:12]}): give every machine "
             "the same files through CGAN_DATA_DIR"
@@ -74,7 +78,11 @@ class GANLanes:
         self._runs, self._capacity = runs, capacity
         # Ray may set a GPU aside where PyTorch is built without.
         self.device = device if torch.cuda.is_available() else "cpu"
-        self.fused = self.device != "cpu"
+        self.streams = runs.streams or ("host" if self.device == "cpu" else "device")
+        self.fused = self.device != "cpu" or self.streams == "device"
+        self.processor = processor()  # scores are always its
+        if self.device != "cpu":
+            self.processor = f"{torch.cuda.get_device_name(self.device)}, {self.processor}"
         self._populations: dict[Hashable, Population | FusedPopulation] = {}
 
     def open(self, trial: Mapping[str, Any]) -> "GANRun":
@@ -94,7 +102,7 @@ class GANLanes:
 
     def _population(self, examples: Examples) -> Population | FusedPopulation:
         if self.fused:
-            return FusedPopulation(examples, self._capacity, self.device)
+            return FusedPopulation(examples, self._capacity, self.device, self.streams)
         return Population(examples, self._capacity)
 
     def advance(self, runs: Sequence["GANRun"], num_steps: int) -> None:

@@ -17,7 +17,7 @@ from search.run_picture import KIMG, Dataset, Point, RunPicture
 from search.tracking_place import TrackingPlace
 
 KEY_TAG = "trial_key"
-_PARENT_TAG = "mlflow.parentRunId"
+PARENT_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's own limit
 _DIGEST_LENGTH = 16  # it is shown whole; the tag `dataset_digest` has all of it
 
@@ -61,14 +61,8 @@ class MlflowRuns:
         """Connects; creates database and experiment where missing. Later calls do nothing."""
         if self._client is not None:
             return
-        _prepare_import()
-        from mlflow.tracking import MlflowClient
-
-        # MLflow tells of its migrations at INFO, a level that its import sets.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         with _creation_lock(self._place.database):
-            client = MlflowClient(self._place.uri, registry_uri=self._place.uri)
+            client = connect(self._place)
             self._experiment_id = self._find_experiment(client)
         self._client = client
 
@@ -130,7 +124,7 @@ class MlflowRuns:
     def _create(self, picture: RunPicture) -> _Known:
         tags = {KEY_TAG: picture.key, **picture.tags}
         if picture.parent is not None:
-            tags[_PARENT_TAG] = picture.parent
+            tags[PARENT_TAG] = picture.parent
         run = self._client.create_run(self._experiment_id, picture.started, tags, picture.name)
         return _know(run)
 
@@ -175,9 +169,16 @@ class MlflowRuns:
             self._client.log_artifact(run_id, str(copy), folder)
 
 
-def _prepare_import() -> None:
+def connect(place: TrackingPlace) -> Any:
+    """Returns an `MlflowClient` that prints nothing and does not wait for minutes."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    # MLflow tells of its migrations at INFO, a level that its import sets.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(place.uri, registry_uri=place.uri)
 
 
 @contextmanager

@@ -144,6 +144,7 @@ class PreparedStudy:
             "digest": splits.digest,
             "subset": splits.subset,
             "source": splits.source,
+            "path": self.source.path,
             "num_classes": splits.num_classes,
             "image_shape": list(splits.image_shape),
         }

@@ -62,13 +62,16 @@ class TrialRecord:
     `objective` and `standard_error` are in the units of the objective (nats), None before the
     first measurement and for a trial that is INFEASIBLE or FAILED: what it measured is in the
     measurements. `replicates` counts the courses averaged in `objective`; `pack` is how many
-    trials its process advanced together at most.
+    trials its process advanced together at most. `seed`, `threads`, `streams`, `torch` and
+    `processor` are what `search.rerun` needs beside `params` (`search.seat.Place`); None in
+    records that were written before they were.
     """
 
     number: int
     stage: str
     state: str
     params: dict[str, ParamValue] = field(default_factory=dict)
+    seed: int | None = None
     objective: float | None = None
     standard_error: float | None = None
     replicates: int = 0
@@ -82,6 +85,10 @@ class TrialRecord:
     node: str | None = None
     device: str | None = None
     pack: int | None = None
+    threads: int | None = None
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
     retries: int = 0
     dataset_digest: str
     protocol_digest: str
@@ -162,6 +169,7 @@ def _trial_record(
         stage=trial.stage,
         state=trial.state,
         params=dict(trial.params),
+        seed=trial.seed,
         objective=scored.value if scored else None,
         standard_error=scored.standard_error if scored else None,
         replicates=scored.replicates if scored else 0,
@@ -173,6 +181,10 @@ def _trial_record(
         node=trial.node,
         device=trial.device,
         pack=trial.pack,
+        threads=trial.threads,
+        streams=trial.streams,
+        torch=trial.torch,
+        processor=trial.processor,
         retries=trial.retries,
         **others,
     )

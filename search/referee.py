@@ -1,5 +1,6 @@
 """What the driver does at each turn of a trial: write it down, then rule whether it goes on."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from search.events import Checkpointed, Ended, Measured, Retried, Started, TrialEvent
 from search.history import History
 from search.scheduling import Halving
+from search.seat import Place
 from search.stop_request import StopRequest
 from search.trial_run import Progress
 
@@ -49,7 +51,7 @@ class Referee:
         self._measured = False
 
     def started(
-        self, number: int, *, node: str, device: str, pid: int, pack: int, restored: bool
+        self, number: int, place: Place, *, pack: int, restored: bool, threads: int | None = None
     ) -> None:
         """An attempt begins, from the latest checkpoint if `restored`."""
         self.running.add(number)
@@ -60,16 +62,15 @@ class Referee:
                 number=number,
                 attempt=trial.attempts,
                 from_kimg=from_kimg,
-                node=node,
-                device=device,
-                pid=pid,
                 pack=pack,
+                threads=threads,
+                **dataclasses.asdict(place),
             )
         )
 
     def progressed(self, number: int, progress: Progress) -> bool:
         """Records a measurement; returns whether the trial must stop."""
-        infeasible = progress.infeasible or _not_finite(progress)
+        infeasible = infeasibility(progress)
         if progress.metrics is not None and not infeasible:
             self._measured = True
             self._write(
@@ -157,7 +158,10 @@ class Referee:
             self.fault = fault
 
 
-def _not_finite(progress: Progress) -> str | None:
+def infeasibility(progress: Progress) -> str | None:
+    """Says why a trial cannot go on: its training says so, or a score is not finite."""
+    if progress.infeasible:
+        return progress.infeasible
     for name, value in (progress.metrics or {}).items():
         if not math.isfinite(value):
             return f"{name} is {value} at {progress.kimg:g} kimg"

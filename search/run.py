@@ -18,14 +18,17 @@ from search.study import SpecError, load_spec, parse_duration
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
     def error(self, message: str) -> NoReturn:
+        """Ends the command."""
         self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists the options)\n")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Creates the parser of the command line."""
-    p = _Parser(
+    p = Parser(
         prog="python -m search.run",
         allow_abbrev=False,  # `resume_command` knows flags by their whole names
         description="Search the hyperparameters of a conditional adversarial net.",

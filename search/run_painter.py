@@ -157,6 +157,12 @@ def _trial_tags(trial: TrialState) -> dict[str, str]:
         "retries": trial.retries,
         "node": trial.node,
         "device": trial.device,
+        "replicate": 0,
+        "pack": trial.pack,
+        "threads": trial.threads,
+        "streams": trial.streams,
+        "torch": trial.torch,
+        "processor": trial.processor,
     }
     return {key: _text(value) for key, value in facts.items() if value is not None}
 

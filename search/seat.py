@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from search.machine import version
 from search.trial_run import CHUNK_STEPS, Lanes, MakeLanes, Progress, TrialRun
 
 
@@ -17,11 +18,35 @@ class RunFaultError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a trial is trained, and by which process."""
+    """Where a trial is trained, by which process, and what its numbers depend on there.
+
+    Attributes:
+        node: Name of the machine.
+        device: Where it is trained, such as `cpu`.
+        pid: The process.
+        streams: How chance is drawn (`Lanes.streams`); None where nobody could be asked.
+        torch: Version of PyTorch.
+        processor: Model of what computes (`Lanes.processor`).
+    """
 
     node: str
     device: str
     pid: int
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
+
+
+def place_here(device: str, streams: str, processor: str) -> Place:
+    """Returns this process as the place where lanes of these attributes are trained."""
+    return Place(
+        node=platform.node(),
+        device=device,
+        pid=os.getpid(),
+        streams=streams,
+        torch=version("torch"),
+        processor=processor,
+    )
 
 
 class Seat(Protocol):
@@ -54,15 +79,17 @@ class OwnSeat:
     Args:
         make: makes lanes.
         device: what Ray has set aside, such as `cpu`.
+        capacity: lanes; of more than one the others stay empty.
     """
 
-    def __init__(self, make: MakeLanes, device: str = "cpu") -> None:
-        self._lanes: Lanes[Any] = make(device, 1)
+    def __init__(self, make: MakeLanes, device: str = "cpu", capacity: int = 1) -> None:
+        self._lanes: Lanes[Any] = make(device, capacity)
         self._run: TrialRun | None = None
 
     def place(self) -> Place:
         """Tells where this process is."""
-        return Place(node=platform.node(), device=self._lanes.device, pid=os.getpid())
+        lanes = self._lanes
+        return place_here(lanes.device, lanes.streams, lanes.processor)
 
     def open(self, trial: Mapping[str, Any], folder: Path | None) -> None:
         """Begins a trial, or goes on with what was saved in `folder`."""

@@ -16,6 +16,8 @@ STANDARD_ERRORS: Mapping[str, str] = {
     "conditional_log_likelihood": "conditional_standard_error",
 }
 
+THEN = " then "
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -56,6 +58,11 @@ class TrialState:
     node: str | None = None
     device: str | None = None
     pack: int | None = None
+    threads: int | None = None
+    # Of all attempts on this course: `A then B` where it was gone on with on another machine.
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
 
     @property
     def total_kimg(self) -> float:
@@ -131,12 +138,16 @@ class TrialState:
         # that scored it is gone, so the record must not promise it.
         self.measurements = [m for m in self.measurements if m.kimg <= event.from_kimg]
         if event.from_kimg == 0.0:
-            self.checkpoint = None
+            self.checkpoint = self.streams = self.torch = self.processor = None
         self.active = True
         self.attempts += 1
         self.from_kimg = event.from_kimg
         self.started_at = self.started_at or event.at
         self.node, self.device, self.pack = event.node, event.device, event.pack
+        self.threads = event.threads
+        self.streams = _followed(self.streams, event.streams)
+        self.torch = _followed(self.torch, event.torch)
+        self.processor = _followed(self.processor, event.processor)
 
     def _forget_unsaved(self) -> None:
         """Drops measurements of a state that no checkpoint holds: nobody could have it again."""
@@ -169,3 +180,10 @@ class TrialState:
     def _courses(self) -> list[list[Measured]]:
         replicates = sorted({m.replicate for m in self.measurements})
         return [[m for m in self.measurements if m.replicate == r] for r in replicates]
+
+
+def _followed(before: str | None, now: str | None) -> str | None:
+    """Adds what an attempt had to what the attempts before it had, where it is something new."""
+    if before is None or now is None or before.split(THEN)[-1] == now:
+        return before or now
+    return f"{before}{THEN}{now}"

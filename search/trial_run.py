@@ -82,10 +82,14 @@ class Lanes(Protocol[Run]):
     Attributes:
         device: Where the runs are trained, such as `cpu`.
         fused: Whether runs of one signature advance together at the cost of one.
+        streams: How chance is drawn, by a name: other streams give other numbers.
+        processor: Model of what computes, by which results differ in rounding.
     """
 
     device: str
     fused: bool
+    streams: str
+    processor: str
 
     def open(self, trial: Mapping[str, Any]) -> Run:
         """Begins a trial; it has "number", "replicate", "seed", "params" and "threads"."""

@@ -84,14 +84,12 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
-        place = place_of(trial)
         self._referee.started(
             trial.config["number"],
-            node=place.node,
-            device=place.device,
-            pid=place.pid,
+            place_of(trial),
             pack=self._pack,
             restored=restored,
+            threads=trial.config["threads"],
         )
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:

@@ -56,6 +56,8 @@ class ClosedFormLanes:
     runs: ClosedFormRuns
     fused: bool
     device: str
+    streams: str = "none"
+    processor: str = "closed form"
     chunks: list[list[int]] = field(default_factory=list)
 
     def open(self, trial: Mapping[str, Any]) -> "ClosedFormRun":

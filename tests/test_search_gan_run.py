@@ -102,6 +102,18 @@ def test_a_resumed_run_is_the_straight_run(
     assert [p.elapsed_seconds for p in resumed] == sorted(p.elapsed_seconds for p in resumed)
 
 
+def test_the_streams_of_a_gpu_can_be_had_without_one(tmp_path: Path) -> None:
+    """At one capacity: what was trained on one can be repeated where there is none."""
+    runs = make_runs(tmp_path, streams="device", kimg_per_trial=0.2)
+    lanes = runs("cpu", 2)
+    assert (lanes.device, lanes.streams, lanes.fused) == ("cpu", "device", True)
+    first, second = finish(lanes.open(TRIAL)), finish(runs("cpu", 2).open(TRIAL))
+    assert first[-1].metrics == second[-1].metrics
+    assert (
+        first[-1].metrics != finish(open_run(make_runs(tmp_path, kimg_per_trial=0.2)))[-1].metrics
+    )
+
+
 def test_time_is_kept_short(tmp_path: Path) -> None:
     seat = OwnSeat(make_runs(tmp_path, measure_kimg=0.6))
     seat.open(TRIAL, None)

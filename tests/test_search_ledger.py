@@ -355,6 +355,20 @@ def test_sessions_add_to_the_budget_and_their_time_adds_up() -> None:
     assert not ledger.session_open
 
 
+def test_a_course_remembers_every_kind_of_machine_it_was_trained_on() -> None:
+    def start(attempt: int, from_kimg: float, torch: str) -> Started:
+        places = {"torch": torch, "streams": "host", "processor": None, "threads": 1}
+        return started(0, attempt, from_kimg).model_copy(update=places)
+
+    events: list[Event] = [proposed(0), start(0, 0.0, "2.1"), checkpointed(0, 10.0)]
+    events += [Retried(number=0, cause="c"), start(1, 10.0, "2.1")]
+    events += [Retried(number=0, cause="c"), start(2, 10.0, "2.2")]
+    trial = Ledger(events).trials[0]
+    assert (trial.torch, trial.streams, trial.processor) == ("2.1 then 2.2", "host", None)
+    again = [*events, Retried(number=0, cause="c"), start(3, 0.0, "2.2")]
+    assert Ledger(again).trials[0].torch == "2.2"  # from scratch: nothing is left of the others
+
+
 def test_the_pack_is_that_of_the_last_start() -> None:
     ledger = Ledger([proposed(0), proposed(1)])
     assert ledger.pack is None

@@ -9,6 +9,7 @@ from search.history import History
 from search.proposer import Proposer
 from search.referee import HOPELESS_FAILURES, Referee, StudyFailedError
 from search.scheduling import Halving
+from search.seat import Place
 from search.stop_request import StopRequest
 from search.trial_run import Progress
 
@@ -31,7 +32,8 @@ def history(tmp_path: Path) -> Iterator[History]:
 def running(history: History, stop: StopRequest | None = None) -> Referee:
     referee = Referee(history, stop or StopRequest(), HALVING)
     for number in history.ledger.trials:
-        referee.started(number, node="n", device="cpu", pid=1, pack=1, restored=False)
+        place = Place(node="n", device="cpu", pid=1)
+        referee.started(number, place, pack=1, restored=False)
     return referee
 
 

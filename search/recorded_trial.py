@@ -1,0 +1,105 @@
+"""A trial as its record has it: all that is needed to train it again and to compare."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.parquet import RecordError
+from search.prepared import STUDY_NAME, read_study
+from search.record import TrialRecord, read_measurements, read_trials
+
+REPLICATE = 0  # the only one so far
+_AS_IN_THE_ROW = (
+    *("number", "state", "reason", "params", "seed", "device"),
+    *("threads", "streams", "torch", "processor"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """One trial of one study.
+
+    Attributes:
+        place: Where the record is, for messages.
+        study: The content of `study.json`.
+        number: Of the trial in its study.
+        state: As it ended, or RUNNING.
+        reason: Why it is INFEASIBLE.
+        params: `GANConfig` fields, in MLflow all of them.
+        seed: Of its training.
+        device: Where it was trained.
+        pack: Trials that its process advanced together at most.
+        threads: Of its process; None where the record is too old to say.
+        streams: How chance was drawn; None as above.
+        torch: Version; None as above.
+        processor: Model; None as above.
+        measurements: Metrics by name, by kimg in ascending order.
+    """
+
+    place: str
+    study: Mapping[str, Any]
+    number: int
+    state: str
+    reason: str | None
+    params: Mapping[str, Any]
+    seed: int
+    device: str | None
+    pack: int
+    threads: int | None
+    streams: str | None
+    torch: str | None
+    processor: str | None
+    measurements: Mapping[float, Mapping[str, float]]
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether it ended because it could not go on."""
+        return self.state == "INFEASIBLE"
+
+
+def read_trial(folder: Path, number: int) -> RecordedTrial:
+    """Reads a trial from the Parquet files and `study.json` of a study's folder.
+
+    Raises:
+        RecordError: A file is missing or broken, or holds no such trial.
+        StudyError: `study.json` is not as the search wrote it.
+    """
+    if not (folder / STUDY_NAME).exists():
+        raise RecordError(f"{folder / STUDY_NAME}: is missing; is this the folder of a study?")
+    study = read_study(folder)
+    row = _row(folder, number, study)
+    measured = {
+        m.kimg: m.metrics
+        for m in read_measurements(folder)
+        if (m.number, m.replicate) == (number, REPLICATE)
+    }
+    return RecordedTrial(
+        place=f"{folder}:{number}",
+        study=study,
+        pack=row.pack or 1,
+        measurements=dict(sorted(measured.items())),
+        **{name: getattr(row, name) for name in _AS_IN_THE_ROW},
+    )
+
+
+def _row(folder: Path, number: int, study: Mapping[str, Any]) -> TrialRecord:
+    rows = read_trials(folder)
+    row = next((row for row in rows if row.number == number), None)
+    if row is None:
+        held = f"0 to {len(rows) - 1}" if rows else "none"
+        raise RecordError(f"{folder}: holds no trial {number}; its trials are {held}")
+    for name in ("dataset_digest", "protocol_digest"):
+        old, new = getattr(row, name), str(study.get(name))
+        if old != new:
+            raise RecordError(
+                f"{folder}: trial {number} was recorded under another {name} than {STUDY_NAME} "
+                f"has ({old[:12]}, {new[:12]}); bring the unchanged files back"
+            )
+    if row.seed is None:
+        run = f" {row.run_id}" if row.run_id else ""
+        raise RecordError(
+            f"{folder}: was recorded before trials.parquet had seeds; give the trial's MLflow "
+            f"run{run} instead"
+        )
+    return row

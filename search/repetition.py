@@ -1,0 +1,123 @@
+"""A recorded trial trained again in this process, without Ray, by the code of a trial."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cgan_core.evaluation import PROTOCOL_VERSION, Protocol
+from search.data_source import DataSource
+from search.gan_run import GANRuns
+from search.machine import SOURCE, versions
+from search.prepared import StudyError
+from search.recorded_trial import REPLICATE, RecordedTrial
+from search.seat import OwnSeat, Place
+from search.study import StudySpec
+from search.trial import THEN
+
+# What numbers depend on, of the packages whose versions a study records.
+_PACKAGES = ("numpy", "cgan-search", SOURCE)
+
+
+@contextmanager
+def repeating(trial: RecordedTrial) -> Iterator[OwnSeat]:
+    """Yields the seat on which the trial begins anew; its pictures go to a passing folder.
+
+    Raises:
+        StudyError: The study's protocol is not that of this program, or its trial was trained by
+            two kinds of streams.
+        DataError: The study's data cannot be had, or are others now.
+        SpecError: The study's spec is not one of this program.
+    """
+    spec = StudySpec.from_mapping(trial.study["spec"])
+    with TemporaryDirectory() as scratch:
+        runs = GANRuns(
+            data=_source(trial, spec),
+            protocol=_protocol(trial),
+            model=dict(spec.model),
+            kimg_per_trial=spec.budget.kimg_per_trial,
+            measure_kimg=spec.budget.measure_kimg,
+            output=Path(scratch),
+            metric=spec.objective.metric,
+            direction=spec.objective.direction,
+            streams=_streams(trial),
+        )
+        on_gpu = trial.device is not None and trial.device.startswith("cuda")
+        seat = OwnSeat(runs, "cuda:0" if on_gpu else "cpu", trial.pack)
+        seat.open(_config(trial, spec), None)
+        try:
+            yield seat
+        finally:
+            seat.close()
+
+
+def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:
+    """Says in one line where versions or hardware are not those of the record."""
+    then, now = trial.study["versions"], versions()
+    pairs = [("torch", trial.torch or then.get("torch"), here.torch)]
+    pairs += [(name, then.get(name), now[name]) for name in _PACKAGES]
+    differing = [(name, old, new) for name, old, new in pairs if old not in (None, new)]
+    processor = trial.processor or trial.study["hardware"].get("processor")
+    elsewhere = processor != here.processor
+    if not differing and not elsewhere:
+        return None
+    shown = differing or pairs[:1]
+    recorded = ", ".join(f"{name} {old}" for name, old, _ in shown)
+    found = ", ".join(f"{name} {new}" for name, _, new in shown)
+    return (
+        f"recorded with {recorded} on {processor}, here {found} on {here.processor}: "
+        "expect differences by rounding at least, which training amplifies"
+    )
+
+
+def _config(trial: RecordedTrial, spec: StudySpec) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "replicate": REPLICATE,
+        "seed": trial.seed,
+        "threads": trial.threads or spec.resources.threads,
+        "params": dict(trial.params),
+    }
+
+
+def _source(trial: RecordedTrial, spec: StudySpec) -> DataSource:
+    dataset = trial.study["dataset"]
+    return DataSource(
+        name=spec.data.name or "mnist",
+        path=dataset.get("path") or spec.data.path,
+        require_full=spec.data.require_full,
+        seed=spec.seed,
+        subset=dataset["subset"],
+    )
+
+
+def _protocol(trial: RecordedTrial) -> Protocol:
+    recorded = trial.study["protocol"]
+    version = recorded.get("version")
+    if version != PROTOCOL_VERSION or {*recorded} != {
+        field.name for field in dataclasses.fields(Protocol)
+    }:
+        raise StudyError(
+            f"{trial.place}: was scored under version {version} of the protocol "
+            f"(docs/protocol.md), this program scores under version {PROTOCOL_VERSION}; install "
+            f"cgan-search {trial.study['versions'].get('cgan-search')}, which recorded it"
+        )
+    protocol = Protocol(**recorded)
+    if protocol.digest != trial.study["protocol_digest"]:
+        raise StudyError(
+            f"{trial.place}: its protocol is not the one that was recorded (digest "
+            f"{trial.study['protocol_digest'][:12]}, now {protocol.digest[:12]}); bring the "
+            "unchanged study.json back"
+        )
+    return protocol
+
+
+def _streams(trial: RecordedTrial) -> str | None:
+    if trial.streams is not None and THEN in trial.streams:
+        raise StudyError(
+            f"{trial.place}: was trained on {trial.streams} streams, as it was gone on with on "
+            "another kind of device; no training in one piece gives the same numbers"
+        )
+    return trial.streams

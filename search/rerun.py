@@ -1,0 +1,173 @@
+"""Trains a recorded trial again and compares: `python -m search.rerun RUN`."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cgan_core.config import ConfigError
+from cgan_core.data import DataError
+from search.comparison import Comparison, Difference
+from search.parquet import RecordError
+from search.prepared import StudyError
+from search.recorded_trial import RecordedTrial, read_trial
+from search.repetition import differences_of_place, repeating
+from search.run import DONE, INTERRUPTED, USER_ERROR, Parser
+from search.study import SpecError
+from search.tracked_trial import read_tracked
+from search.tracking_place import TrackingError
+
+DIFFERENT = 1
+TOLERANCE = 1e-3  # to which a score is the one its equation gives (docs/protocol.md)
+STEP_SECONDS = 2.0  # as a trial steps
+LINE_SECONDS = 15.0  # between lines that only say how far it is
+
+
+def parser() -> Parser:
+    """Creates the parser of the command line."""
+    p = Parser(
+        prog="python -m search.rerun",
+        allow_abbrev=False,
+        description="Train a recorded trial again from its record alone, and compare every "
+        "measurement. Exit code 0: equal, 1: different, 2: a mistake in what was asked for.",
+    )
+    p.add_argument("run", metavar="RUN", help="MLflow run ID, or STUDY_FOLDER:NUMBER")
+    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    p.add_argument(
+        "--until-kimg", type=_positive, metavar="K", help="repeat only the beginning, to K kimg"
+    )
+    p.add_argument(
+        "--tolerance",
+        type=_positive,
+        default=TOLERANCE,
+        metavar="T",
+        help="what still counts as equal, relative to the value or to 1 (default: %(default)g)",
+    )
+    p.add_argument("--json", action="store_true", help="print one object on standard output")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return _rerun(options)
+    except (
+        *(SpecError, ConfigError, DataError, StudyError, RecordError, TrackingError),
+    ) as error:
+        sys.stderr.write(f"{error}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing is said of what was not repeated\n")
+        return INTERRUPTED
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    trial = _read(options.run, options.tracking_uri)
+    comparison = Comparison(trial, options.tolerance, options.until_kimg)
+    if comparison.empty:
+        limit = "" if options.until_kimg is None else f" up to {options.until_kimg:g} kimg"
+        raise RecordError(f"{trial.place}: {trial.state}, with no measurement{limit} to repeat")
+    started = time.monotonic()
+    note = _repeat(trial, comparison)
+    if options.json:
+        found = _identity(trial) | {"until_kimg": options.until_kimg, "recorded_elsewhere": note}
+        found |= comparison.to_mapping() | {"elapsed_seconds": time.monotonic() - started}
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        sys.stdout.write(describe(comparison) + "\n")
+    return DIFFERENT if comparison.verdict == "different" else DONE
+
+
+def _read(run: str, tracking_uri: str | None) -> RecordedTrial:
+    folder, colon, number = run.rpartition(":")
+    if colon and number.isdecimal():
+        return read_trial(Path(folder), int(number))
+    if Path(run).is_dir():
+        raise RecordError(f"{run}: is a folder; say which of its trials, as in {run}:0")
+    return read_tracked(run, tracking_uri)
+
+
+def _repeat(trial: RecordedTrial, comparison: Comparison) -> str | None:
+    """Trains and compares to the end; returns what is not as it was recorded on, if anything."""
+    with repeating(trial) as seat:
+        note = differences_of_place(trial, seat.place())
+        if note is not None:
+            _say(note)
+        _say(_title(trial, comparison))
+        said = time.monotonic()
+        while not comparison.finished:
+            progress = seat.step(STEP_SECONDS)
+            found = comparison.take(progress)
+            measured = progress.metrics is not None or comparison.finished
+            if measured or time.monotonic() - said > LINE_SECONDS:
+                said = time.monotonic()
+                _say(f"{progress.kimg:8g} kimg  {_told(found) if measured else ''}".rstrip())
+    return note
+
+
+def _title(trial: RecordedTrial, comparison: Comparison) -> str:
+    until = f"measured to {comparison.last_kimg:g} kimg"
+    if trial.infeasible and comparison.until_kimg is None:
+        until += f", then: {trial.reason}"
+    study = trial.study["study"]
+    return f"repeating trial {trial.number} of study {study}, {trial.state}, {until}"
+
+
+def _told(found: Sequence[Difference]) -> str:
+    return f"{len(found)} not equal, first {found[0]}" if found else "equal bit for bit"
+
+
+def describe(comparison: Comparison) -> str:
+    """Returns the verdict in words."""
+    told = comparison.to_mapping()
+    what = f"{told['measurements']} measurements, {told['values']} values"
+    if told["infeasible_again"]:
+        what += f", and infeasible again ({comparison.trial.reason})"
+    if comparison.verdict == "equal":
+        return f"equal bit for bit: {what}"
+    sized = [one for one in comparison.unequal if math.isfinite(one.size)]
+    lines = []
+    if comparison.verdict == "within_tolerance":
+        lines.append(f"equal within {comparison.tolerance:g}, not bit for bit: {what}")
+    else:
+        beyond = comparison.beyond()
+        lines.append(f"different: first {beyond[0]}")
+        lines.append(f"  {len(beyond)} differ by more than {comparison.tolerance:g}, of {what}")
+    if sized:
+        lines.append(f"  the largest difference: {max(sized, key=lambda one: one.size)}")
+    return "\n".join(lines)
+
+
+def _identity(trial: RecordedTrial) -> dict[str, Any]:
+    return {
+        "record": trial.place,
+        "study": trial.study["study"],
+        "number": trial.number,
+        "replicate": 0,
+        "state": trial.state,
+        "seed": trial.seed,
+    }
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be a number above zero, but got {text}")
+    return value
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
