@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     make: Make = ClosedFormCurves if options.objective is None else _named(options.objective)
-    searches = {"ours": ("asha", RandomSampler), "random": ("none", RandomSampler)}
+    searches: dict[str, tuple[str, Callable[[Any, int], Sampler]]] = {
+        "ours": ("asha", RandomSampler),
+        "random": ("none", RandomSampler),
+    }
     if options.tpe:
         searches["tpe"] = ("asha", TPESampler)
     regrets = {
