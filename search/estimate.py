@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ import torch
 from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator
 from cgan_core.member import Member
+from search.hyperband import bracket_of, make_brackets
 from search.scheduling import rung_levels
+from search.sections import BudgetSection, SchedulerSection
 from search.study import StudySpec
 
 WARM_UP_STEPS = 3
@@ -101,15 +104,7 @@ def estimate(
 ) -> Estimate:
     """Adds up the trials of a study as its rungs are expected to thin them."""
     budget, scheduler = spec.budget, spec.scheduler
-    rungs: tuple[float, ...] = ()
-    if scheduler.kind == "asha" and scheduler.grace_kimg is not None:
-        rungs = rung_levels(
-            scheduler.grace_kimg,
-            budget.kimg_per_trial,
-            scheduler.reduction_factor,
-            budget.measure_kimg,
-        )
-    survivors = _survivors(budget.trials, len(rungs), scheduler.reduction_factor)
+    rungs, survivors = _thinned(scheduler, budget)
     kimg = _expected_kimg(budget.trials, rungs, survivors, budget.kimg_per_trial)
     per_kimg = (
         calibration.seconds_per_kimg + calibration.seconds_per_measurement / budget.measure_kimg
@@ -129,8 +124,33 @@ def estimate(
     )
 
 
-def _survivors(trials: int, rungs: int, reduction_factor: int) -> tuple[int, ...]:
-    return tuple(max(1, math.ceil(trials / reduction_factor ** (k + 1))) for k in range(rungs))
+def _thinned(
+    scheduler: SchedulerSection, budget: BudgetSection
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """The levels at which trials are stopped, and how many are expected to pass each."""
+    grace, trials, factor = scheduler.grace_kimg, budget.trials, scheduler.reduction_factor
+    if scheduler.kind == "none" or grace is None:
+        return (), ()
+    if scheduler.kind == "median":  # half of them, and most of those as soon as may be
+        return ((grace,), (math.ceil(trials / 2),)) if grace < budget.kimg_per_trial else ((), ())
+    rungs = rung_levels(grace, budget.kimg_per_trial, factor, budget.measure_kimg)
+    if scheduler.kind == "asha":
+        return rungs, tuple(_survivors(trials, k + 1, factor) for k in range(len(rungs)))
+    brackets = make_brackets(grace, budget.kimg_per_trial, factor, budget.measure_kimg)
+    counts = Counter(bracket_of(number, brackets) for number in range(trials))
+    levels = [rung for rung in rungs if any(rung in b.rungs for b in brackets)]
+    left = (
+        sum(
+            _survivors(count, sum(below <= rung for below in brackets[index].rungs), factor)
+            for index, count in counts.items()
+        )
+        for rung in levels
+    )
+    return tuple(levels), tuple(left)
+
+
+def _survivors(trials: int, halvings: int, reduction_factor: int) -> int:
+    return max(1, math.ceil(trials / float(reduction_factor**halvings)))
 
 
 def _expected_kimg(

@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from search.early_stopping import EarlyStopping
 from search.events import Checkpointed, Ended, Measured, Retried, Started, TrialEvent
 from search.history import History
-from search.scheduling import Halving
 from search.seat import Place
 from search.stop_request import StopRequest
 from search.trial_run import Progress
@@ -29,7 +29,7 @@ class Referee:
     Args:
         history: the study's record; everything is in it before anything acts on it.
         stop: a wish that the study stop.
-        halving: the rungs; None lets every trial train to its full budget.
+        early_stopping: who goes on; None lets every trial train to its full budget.
         on_progress: hears of every result, measured or not.
     """
 
@@ -37,14 +37,14 @@ class Referee:
         self,
         history: History,
         stop: StopRequest,
-        halving: Halving | None = None,
+        early_stopping: EarlyStopping | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         self.fault: Exception | None = None
         self.running: set[int] = set()
         self._history = history
         self._stop = stop
-        self._halving = halving
+        self._early_stopping = early_stopping
         self._on_progress = on_progress
         self._rulings: dict[int, Ended] = {}
         self._failures = 0
@@ -73,6 +73,7 @@ class Referee:
         infeasible = infeasibility(progress)
         if progress.metrics is not None and not infeasible:
             self._measured = True
+            self._keep_points(number, progress.kimg)
             self._write(
                 Measured(
                     number=number,
@@ -142,12 +143,20 @@ class Referee:
             return Ended(number=number, state="COMPLETED")
         if self._stop.reason == "time_budget":
             return Ended(number=number, state="STOPPED", reason="time_budget")
-        if progress.metrics is None or self._halving is None or self.fault is not None:
+        if progress.metrics is None or self._early_stopping is None or self.fault is not None:
             return None
-        trials = self._history.ledger.trials
-        if self._halving.rung_to_stop_at(number, trials) is None:
+        rule, trials = self._early_stopping.rule, self._history.ledger.trials
+        if rule.rung_to_stop_at(number, trials) is None:
             return None
-        return Ended(number=number, state="STOPPED", reason="asha")
+        return Ended(number=number, state="STOPPED", reason=rule.name)
+
+    def _keep_points(self, number: int, kimg: float) -> None:
+        if self._early_stopping is None or self._early_stopping.points is None or self.fault:
+            return
+        try:
+            self._early_stopping.points.keep(number, kimg)
+        except Exception as fault:
+            self.fault = fault
 
     def _write(self, event: TrialEvent) -> None:
         if self.fault is not None:

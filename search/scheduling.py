@@ -1,10 +1,18 @@
 """Which trials go on: asynchronous successive halving as pure functions of what was measured."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from search.trial import Direction, TrialState
+
+# Of the difference between a trial and the one at the cut of a rung (both numbers, then the
+# rung): its paired standard error, None where it is not known.
+PairedError = Callable[[int, int, float], float | None]
+
+ONE_SIDED_5_PERCENT = 1.645
+"""The share of a standard normal above it is 5 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +71,43 @@ def rung_levels(
     return tuple(levels)
 
 
-def rung_values(courses: Iterable[Course], rungs: Sequence[float], index: int) -> list[float]:
-    """The values recorded at a rung, one for each trial that came that far, ascending."""
+def rung_values(
+    courses: Mapping[int, Course], rungs: Sequence[float], index: int
+) -> list[tuple[float, int]]:
+    """The value and number of each trial that came as far as a rung, ascending."""
     below = rungs[index - 1] if index else 0.0
     values = []
-    for one in courses:
+    for number, one in courses.items():
         if not one.feasible and one.kimg >= below:
-            values.append(-math.inf)
+            values.append((-math.inf, number))
         elif one.kimg >= rungs[index]:
-            values.append(_value_at(one, rungs[index]))
+            values.append((_value_at(one, rungs[index]), number))
     return sorted(values)
 
 
+def cut(ascending: Sequence[tuple[float, int]], reduction_factor: float) -> tuple[float, int]:
+    """The (1 - 1/factor) quantile of a rung's values, and the trial at it or next above.
+
+    It is numpy's linear quantile, but with minus infinities, between which that says NaN.
+    """
+    place = round((1.0 - 1.0 / reduction_factor) * (len(ascending) - 1), 9)  # 2/3 x 9 is 6
+    (low, _), (high, rival) = ascending[math.floor(place)], ascending[math.ceil(place)]
+    if low in (high, -math.inf):
+        return low, rival
+    return low + (high - low) * (place - math.floor(place)), rival
+
+
+def clearly_behind(lead: float, standard_error: float | None) -> bool:
+    """Whether a lead is larger than chance explains, at 5 % one-sided; so if nothing is known."""
+    return standard_error is None or not lead <= ONE_SIDED_5_PERCENT * standard_error
+
+
 def decide(
-    number: int, courses: Mapping[int, Course], rungs: Sequence[float], reduction_factor: float
+    number: int,
+    courses: Mapping[int, Course],
+    rungs: Sequence[float],
+    reduction_factor: float,
+    paired_error: PairedError | None = None,
 ) -> float | None:
     """The rung at which a trial falls below the cut and must stop; None where it goes on.
 
@@ -87,11 +118,15 @@ def decide(
     again at each measurement, so that an early arrival cannot keep a free pass. The best trial
     of all goes on whatever its rungs say: it has risen since.
 
+    With `paired_error` a trial below the cut is stopped only if it is clearly behind the trial
+    at the cut, by the standard error of their difference point by point (Student, 1908).
+
     Args:
         number: The trial to judge.
         courses: Every trial of the study that has measured something or broke, by number.
         rungs: Levels in kimg, ascending.
         reduction_factor: One in so many goes on at each rung.
+        paired_error: How sure the differences are; None takes every one for real.
     """
     mine = courses[number]
     if all(_best(mine) >= _best(one) for one in courses.values() if one.feasible):
@@ -99,10 +134,26 @@ def decide(
     for index, rung in reversed(list(enumerate(rungs))):
         if mine.kimg < rung:
             continue
-        values = rung_values(courses.values(), rungs, index)
-        if _value_at(mine, rung) < _quantile(values, 1.0 - 1.0 / reduction_factor):
+        value = _value_at(mine, rung)
+        ascending = rung_values(courses, rungs, index)
+        level, rival = cut(ascending, reduction_factor)
+        if value < level and _behind(value, courses, number, rival, rung, paired_error):
             return rung
     return None
+
+
+def _behind(
+    value: float,
+    courses: Mapping[int, Course],
+    number: int,
+    rival: int,
+    rung: float,
+    paired_error: PairedError | None,
+) -> bool:
+    if paired_error is None:
+        return True
+    lead = _value_at(courses[rival], rung) - value
+    return clearly_behind(lead, paired_error(number, rival, rung))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +164,13 @@ class Halving:
     direction: Direction
     rungs: tuple[float, ...]
     reduction_factor: float
+    paired_error: PairedError | None = None
+    name: ClassVar[str] = "asha"
 
     def rung_to_stop_at(self, number: int, trials: Mapping[int, TrialState]) -> float | None:
         """The rung at which trial `number` falls below the cut, None where it goes on."""
         courses = {n: course(t, self.metric, self.direction) for n, t in trials.items()}
-        return decide(number, courses, self.rungs, self.reduction_factor)
+        return decide(number, courses, self.rungs, self.reduction_factor, self.paired_error)
 
 
 def _best(one: Course) -> float:
@@ -133,10 +186,3 @@ def _next_multiple(level: float, unit: float) -> float:
     if not math.isclose(count * unit, level, rel_tol=1e-9):
         count = math.ceil(level / unit)
     return count * unit
-
-
-def _quantile(ascending: Sequence[float], share: float) -> float:
-    # numpy's linear quantile, but with minus infinities, between which it says NaN.
-    place = round(share * (len(ascending) - 1), 9)  # (1 - 1/3) x 9 is 6, not a hair more
-    low, high = ascending[math.floor(place)], ascending[math.ceil(place)]
-    return low if low in (high, -math.inf) else low + (high - low) * (place - math.floor(place))

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from search.domains import StrictModel
 from search.spec_errors import Problem, ProblemsError, raise_any, show
+from search.trial import STANDARD_ERRORS
 
 _DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SECONDS = (86_400, 3_600, 60, 1)
@@ -100,20 +101,28 @@ class SchedulerSection(StrictModel):
     """When a trial is stopped early.
 
     Attributes:
-        kind: `asha`, asynchronous successive halving, or `none`.
+        kind: `asha`, asynchronous successive halving; `hyperband`, the same in brackets; `median`
+            stops who is worse than half of the others; or `none`.
         grace_kimg: The first rung in thousands of real images; none is stopped before it.
-        reduction_factor: Each rung is so many times the one before, and keeps one in so many.
+        reduction_factor: Each rung is so many times the one before, and keeps one in so many;
+            `median` has none.
+        paired: Whether a rung stops only who is clearly behind, point by point (`asha` and
+            `hyperband`).
     """
 
-    kind: Literal["asha", "none"] = "asha"
+    kind: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_kimg: Positive | None = None
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+    paired: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.kind == "asha" and self.grace_kimg is None:
-            message = "`grace_kimg` must be given where `kind` is asha, but it is missing"
+        if self.kind != "none" and self.grace_kimg is None:
+            message = f"`grace_kimg` must be given where `kind` is {self.kind}, but it is missing"
             raise ProblemsError([Problem((), message)])
+        if self.paired and self.kind not in ("asha", "hyperband"):
+            message = f"`paired` needs `kind: asha` or `hyperband`, but got kind={self.kind}"
+            raise ProblemsError([Problem(("paired",), message)])
         return self
 
 
@@ -181,6 +190,17 @@ class ConfirmSection(StrictModel):
 
     top: Count = 1
     seeds: Count = 0
+
+
+def check_paired(scheduler: SchedulerSection, objective: ObjectiveSection) -> list[Problem]:
+    """Finds a paired rule over a metric that has no points to pair."""
+    if not scheduler.paired or objective.metric in STANDARD_ERRORS:
+        return []
+    message = (
+        f"`paired` needs an objective that is a mean over points ({', '.join(STANDARD_ERRORS)}), "
+        f"but got metric={objective.metric}"
+    )
+    return [Problem(("scheduler", "paired"), message)]
 
 
 def check_rungs(scheduler: SchedulerSection, budget: BudgetSection) -> list[Problem]:

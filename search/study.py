@@ -27,6 +27,7 @@ from search.sections import (
     ReplicationSection,
     ResourcesSection,
     SchedulerSection,
+    check_paired,
     check_rungs,
     parse_duration,
 )
@@ -94,6 +95,7 @@ class StudySpec(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = check_rungs(self.scheduler, self.budget)
+        problems += check_paired(self.scheduler, self.objective)
         unsound = check_space(self.space, self.model)
         if not unsound:  # points and cells mean something only in a sound space
             trials = self.budget.trials

@@ -17,11 +17,11 @@ from ray.tune.stopper import Stopper
 
 from search.attempt import cause_of, place_of
 from search.cluster import TrialResources
+from search.early_stopping import early_stopping
 from search.engine_seat import engines
 from search.history import History
 from search.proposer import Proposer
 from search.referee import OnProgress, Referee
-from search.scheduling import Halving, rung_levels
 from search.searcher import StudySearcher
 from search.seat import OwnSeat, Seat
 from search.stop_request import StopRequest
@@ -153,7 +153,7 @@ def run_trials(
         Exception: whatever kept the record from being written.
     """
     output = output.resolve()
-    referee = Referee(history, stop, halving_of(spec), on_progress)
+    referee = Referee(history, stop, early_stopping(spec, output), on_progress)
     searcher = StudySearcher(
         Proposer(spec),
         history,
@@ -183,25 +183,6 @@ def run_trials(
             ),
         ).fit()
     _settle(referee, history, stop)
-
-
-def halving_of(spec: StudySpec) -> Halving | None:
-    """The rungs of a study; None where every trial trains to its full budget."""
-    scheduler, budget = spec.scheduler, spec.budget
-    if scheduler.kind == "none" or scheduler.grace_kimg is None:
-        return None
-    levels = rung_levels(
-        scheduler.grace_kimg,
-        budget.kimg_per_trial,
-        scheduler.reduction_factor,
-        budget.measure_kimg,
-    )
-    return Halving(
-        metric=spec.objective.metric,
-        direction=spec.objective.direction,
-        rungs=levels,
-        reduction_factor=scheduler.reduction_factor,
-    )
 
 
 def _seats(

@@ -39,7 +39,7 @@ def _value_at(domain: Domain, fraction: float) -> Scalar:
     if domain.step is None:
         return min(domain.low + fraction * (domain.high - domain.low), domain.high)
     values = round((domain.high - domain.low) / domain.step) + 1
-    return domain.low + _cell(fraction, values) * domain.step
+    return min(domain.low + _cell(fraction, values) * domain.step, domain.high)
 
 
 def _fraction_of(domain: Domain, value: Scalar) -> float:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from closed_form import open_history, study
 
+from search.early_stopping import EarlyStopping
 from search.events import Event
 from search.history import History
 from search.proposer import Proposer
@@ -14,7 +15,9 @@ from search.stop_request import StopRequest
 from search.trial_run import Progress
 
 METRIC = "validation_log_likelihood"
-HALVING = Halving(metric=METRIC, direction="maximize", rungs=(100.0,), reduction_factor=3)
+HALVING = EarlyStopping(
+    rule=Halving(metric=METRIC, direction="maximize", rungs=(100.0,), reduction_factor=3)
+)
 
 
 @pytest.fixture

@@ -96,8 +96,9 @@ def test_faults_of_trials_and_of_their_machine(tmp_path: Path) -> None:
 
 
 def test_halving_stops_trials_at_rungs(tmp_path: Path) -> None:
-    spec = study(grid=8, model=3, scheduler={"kind": "asha", "grace_kimg": 100.0})
-    run(spec, tmp_path, ClosedFormRuns(folder=tmp_path), StopRequest())
+    scheduler = {"kind": "asha", "grace_kimg": 100.0, "paired": True}
+    spec = study(grid=8, model=3, scheduler=scheduler)
+    run(spec, tmp_path, ClosedFormRuns(folder=tmp_path, points=True), StopRequest())
     ledger = read(tmp_path)
     assert_whole(ledger, grid=8, model=3)
     count = ledger.count_by_state()
@@ -107,6 +108,12 @@ def test_halving_stops_trials_at_rungs(tmp_path: Path) -> None:
     best = ledger.incumbent("validation_log_likelihood")
     assert best is not None
     assert best.state == "COMPLETED"
+    # Who came to a rung has its points kept there.
+    rungs = {(n, f"{kimg:g}") for n in ledger.trials for kimg in kimgs(ledger, n) if kimg < 400}
+    kept = (path.stem.split("-") for path in (tmp_path / "points/rungs").iterdir())
+    assert {(int(number), rung) for number, _, rung in kept} == {
+        (n, rung) for n, rung in rungs if rung in ("100", "300")
+    }
     # A study that has all its trials starts nothing more.
     assert run(spec, tmp_path, ClosedFormRuns(folder=tmp_path), StopRequest()) == []
 

@@ -1,0 +1,222 @@
+"""Replays learning curves in virtual time, to compare schedulers: `python -m search.simulate`."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from cgan_core.streams import derive_seed
+from search.hyperband import make_brackets
+from search.learning_curves import ClosedFormCurves, LearningCurves, RecordedCurves
+from search.pruners import (
+    HalvingPruner,
+    HyperbandPruner,
+    MedianPruner,
+    NoPruner,
+    PromotionPruner,
+    Pruner,
+)
+from search.scheduling import rung_levels
+from search.simulated_sampling import RandomSampler, TPESampler
+from search.simulation import SECONDS_PER_HOUR, Outcome, Sampler, SimulatedState, Simulation
+
+DONE, USER_ERROR = 0, 2
+SCHEDULERS = ("asha", "paired", "promotion", "median", "hyperband", "none")
+HOURS_SHOWN = 10  # points of the anytime curve in the JSON
+
+
+def make_pruner(
+    scheduler: str, curves: LearningCurves, grace_kimg: float, reduction_factor: int
+) -> Pruner:
+    """Creates the pruner of a scheduler for the budget of some curves.
+
+    Raises:
+        ValueError: The rungs make no sense, or the paired rule has no errors to go by.
+    """
+    full, unit = curves.kimg_per_trial, curves.measure_kimg
+    if scheduler == "none":
+        return NoPruner()
+    if scheduler == "median":
+        return MedianPruner(grace_kimg)
+    if scheduler == "hyperband":
+        brackets = make_brackets(grace_kimg, full, reduction_factor, unit)
+        return HyperbandPruner(brackets, reduction_factor)
+    rungs = rung_levels(grace_kimg, full, reduction_factor, unit)
+    if scheduler == "promotion":
+        return PromotionPruner(rungs, reduction_factor)
+    if scheduler == "paired":
+        if isinstance(curves, RecordedCurves):
+            raise ValueError(
+                "--scheduler: paired needs the points of every rung, which a record does not "
+                "keep; leave out RECORD, whose place a formula takes"
+            )
+        return HalvingPruner(rungs, reduction_factor, curves.standard_error)
+    return HalvingPruner(rungs, reduction_factor)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Creates the parser."""
+    p = argparse.ArgumentParser(prog="python -m search.simulate", description=__doc__)
+    p.add_argument(
+        "record",
+        nargs="?",
+        type=Path,
+        metavar="RECORD",
+        help="a study's folder; without it curves by a formula",
+    )
+    p.add_argument("--scheduler", nargs="+", choices=SCHEDULERS, default=["asha"])
+    p.add_argument("--sampler", choices=("random", "tpe"), default="random")
+    p.add_argument("--workers", type=int, default=4, metavar="N", help="trials at a time")
+    p.add_argument("--trials", type=int, default=100, metavar="N", help="trials in all")
+    p.add_argument("--hours", type=float, metavar="H", help="virtual time after which all ends")
+    p.add_argument("--studies", type=int, default=1, metavar="N", help="repeat over so many seeds")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument(
+        "--grace-kimg",
+        type=float,
+        metavar="KIMG",
+        help="first rung; default: the record's, else 1",
+    )
+    p.add_argument(
+        "--reduction-factor", type=int, metavar="N", help="default: the record's, else 3"
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        report = simulate(options)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return USER_ERROR
+    sys.stdout.write((json.dumps(report) if options.json else table(report)) + "\n")
+    return DONE
+
+
+def simulate(options: argparse.Namespace) -> dict[str, Any]:
+    """Simulates each scheduler over the same studies, and adds up what they came to.
+
+    Raises:
+        ValueError: An option makes no sense, or the record cannot be replayed.
+    """
+    for name in ("workers", "trials", "studies"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}: must be at least 1, but got {getattr(options, name)}")
+    recorded = RecordedCurves(options.record) if options.record else None
+    grace, factor = _rungs(options, recorded)
+    outcomes: dict[str, list[Outcome]] = {}
+    for scheduler in options.scheduler:
+        outcomes[scheduler] = [
+            _study(options, scheduler, recorded, study, grace, factor)
+            for study in range(options.studies)
+        ]
+    return {
+        "record": str(options.record) if options.record else None,
+        "left_out": recorded.left_out if recorded else 0,
+        **{name: getattr(options, name) for name in ("sampler", "workers", "trials", "studies")},
+        "grace_kimg": grace,
+        "reduction_factor": factor,
+        "schedulers": {name: summary(studies) for name, studies in outcomes.items()},
+    }
+
+
+def _rungs(options: argparse.Namespace, recorded: RecordedCurves | None) -> tuple[float, int]:
+    grace, factor = options.grace_kimg, options.reduction_factor
+    if recorded is not None:
+        scheduler = recorded.spec.scheduler
+        grace = grace or scheduler.grace_kimg or recorded.measure_kimg
+        factor = factor or scheduler.reduction_factor
+    return grace or 1.0, factor or 3
+
+
+def _study(
+    options: argparse.Namespace,
+    scheduler: str,
+    recorded: RecordedCurves | None,
+    study: int,
+    grace: float,
+    factor: int,
+) -> Outcome:
+    seed = derive_seed(options.seed, "simulation", study)
+    curves: LearningCurves = recorded or ClosedFormCurves(seed)
+    sampler: Sampler = (RandomSampler if options.sampler == "random" else TPESampler)(
+        curves.space, seed % 2**32
+    )
+    simulation = Simulation(
+        curves,
+        sampler,
+        make_pruner(scheduler, curves, grace, factor),
+        workers=options.workers,
+        num_trials=options.trials,
+        limit_seconds=options.hours * SECONDS_PER_HOUR if options.hours else None,
+    )
+    return simulation.run()
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Adds up studies of one scheduler: means, and the standard error of the mean regret."""
+    regrets = [outcome.regret for outcome in outcomes]
+    known = len(regrets) > 1 and all(map(math.isfinite, regrets))
+    spread = stdev(regrets) / math.sqrt(len(regrets)) if known else None
+    kills = [outcome.false_kills for outcome in outcomes]
+    states: tuple[SimulatedState, ...] = ("COMPLETED", "STOPPED", "PAUSED", "INFEASIBLE")
+    longest = max(outcome.seconds for outcome in outcomes)
+    times = [longest * (step + 1) / HOURS_SHOWN for step in range(HOURS_SHOWN)]
+    return {
+        "regret": _finite(fmean(regrets)),
+        "regret_standard_error": spread,
+        "anytime_regret": _finite(fmean(outcome.mean_regret for outcome in outcomes)),
+        "device_hours": fmean(outcome.device_hours for outcome in outcomes),
+        "hours": fmean(outcome.seconds for outcome in outcomes) / SECONDS_PER_HOUR,
+        "false_kills": sum(lost for lost, _ in kills),
+        "best_trials": sum(count for _, count in kills),
+        "measurements": sum(outcome.measurements for outcome in outcomes),
+        "trials": {s.lower(): sum(o.count(s) for o in outcomes) for s in states},
+        "regret_by_hour": [
+            [at / SECONDS_PER_HOUR, _finite(fmean(outcome.regret_at(at) for outcome in outcomes))]
+            for at in times
+        ],
+    }
+
+
+def _finite(regret: float) -> float | None:
+    return regret if math.isfinite(regret) else None  # before anything was measured
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Writes a report in columns."""
+    lines = [
+        f"{report['studies']} simulated studies of {report['trials']} trials on "
+        f"{report['workers']} workers, sampler {report['sampler']}, first rung "
+        f"{report['grace_kimg']:g} kimg, factor {report['reduction_factor']}",
+        f"curves: {report['record'] or 'by formula, optimum 0 nats'}"
+        + (f" ({report['left_out']} trials left out)" if report["left_out"] else ""),
+        f"{'scheduler':<11}{'regret':>8}{'±':>7}{'anytime':>9}{'device h':>11}{'hours':>9}"
+        f"{'completed':>11}{'false kills':>15}",
+    ]
+    for name, row in report["schedulers"].items():
+        regret, error, anytime = (
+            "" if value is None else f"{value:.2f}"
+            for value in (row["regret"], row["regret_standard_error"], row["anytime_regret"])
+        )
+        lines.append(
+            f"{name:<11}{regret:>8}{error:>7}{anytime:>9}"
+            f"{row['device_hours']:>11.1f}{row['hours']:>9.2f}"
+            f"{row['trials']['completed']:>11}"
+            f"{row['false_kills']:>8} of {row['best_trials']:<4}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
