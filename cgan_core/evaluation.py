@@ -1,10 +1,11 @@
-"""From a generator to its scores: samples, pooled and class-conditional likelihood, accuracy.
+"""From a generator to its scores: samples, pooled and class-conditional likelihood, guardrails.
 
 The protocol (which points, how many samples, which bandwidth) is data of its own with a digest:
 scores under different protocols are not comparable.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -19,14 +20,13 @@ from cgan_core import parzen
 from cgan_core.bandwidth import Method
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
-from cgan_core.nearest import nearest
+from cgan_core.guardrails import Guardrails, GuardrailScores
 from cgan_core.streams import draw_noise, stream
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_SAMPLES = 10_000
 MAX_BANDWIDTH_POINTS = 1_000
 BUNDLED_SAMPLES = 5_000
-ACCURACY_SAMPLES = 1_000
 GENERATE_ROWS = 1_000  # generated at once; bounds memory
 
 
@@ -100,7 +100,6 @@ class Scores:
         conditional_log_likelihood: of each point under the samples of its own class, or None.
         conditional_standard_error: of that mean over the points, or None.
         bandwidth: standard deviation sigma of each Gaussian, in units of the pixel range.
-        label_accuracy: share of samples whose nearest training image has their label, or None.
         points: per-point pooled log-likelihoods.
         conditional_points: per-point class-conditional log-likelihoods, or None.
     """
@@ -110,7 +109,6 @@ class Scores:
     conditional_log_likelihood: float | None
     conditional_standard_error: float | None
     bandwidth: float
-    label_accuracy: float | None
     num_samples: int
     points: Float[Tensor, " points"]
     conditional_points: Float[Tensor, " points"] | None
@@ -132,6 +130,15 @@ class Evaluator:
     def __init__(self, splits: DataSplits, protocol: Protocol) -> None:
         self.protocol, self.splits = protocol, splits
         self.examples = Examples(splits)
+
+    @functools.cached_property
+    def guardrails(self) -> Guardrails:
+        """What guards the scores; made, and a classifier trained, when first asked for."""
+        return Guardrails(self.examples, self.splits, self.protocol.num_samples)
+
+    def guard(self, samples: Samples) -> GuardrailScores:
+        """Scores samples on what a likelihood does not see, against validation images."""
+        return self.guardrails.scores(samples.images, samples.conditions)
 
     def draw(
         self,
@@ -208,20 +215,10 @@ class Evaluator:
             conditional_log_likelihood=given,
             conditional_standard_error=given_error,
             bandwidth=sigma,
-            label_accuracy=None if labels is None else self._label_accuracy(samples),
             num_samples=len(samples.images),
             points=pooled.float(),
             conditional_points=None if conditional is None else conditional.float(),
         )
-
-    def _label_accuracy(self, samples: Samples) -> float:
-        """Returns the share of the first samples whose nearest training image has their label."""
-        assert samples.conditions is not None
-        assert self.examples.conditions is not None
-        images = samples.images[:ACCURACY_SAMPLES]
-        rows = nearest_training_image(images, self.examples)
-        hits = self.examples.conditions[rows] == samples.conditions[: len(images)]
-        return float(hits.double().mean())
 
 
 def _standard_error(points: Float[Tensor, " points"]) -> float:
@@ -238,16 +235,3 @@ def checked(samples: Samples) -> Samples:
         message = f"`0 <= sample <= 1` must hold, but got values from {low:g} to {high:g}"
         raise SampleError(message)
     return samples
-
-
-def nearest_training_image(
-    images: Float[Tensor, "samples pixels"], examples: Examples, block: int = 5_000
-) -> Tensor:
-    """Returns the row of the nearest training image (Euclidean) of each image."""
-    best = torch.full((len(images),), torch.inf, dtype=torch.float64)
-    rows = torch.zeros(len(images), dtype=torch.int64)
-    for start in range(0, len(examples), block):
-        half_squares, found = nearest(images, examples.images[start : start + block] / 255)
-        closer = half_squares < best
-        best[closer], rows[closer] = half_squares[closer], found[closer] + start
-    return rows

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -6,6 +7,15 @@ from hypothesis import settings
 # A busy machine is slow, not wrong; pytest-timeout ends what hangs.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def classifiers_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the classifiers of tiny data sets out of the user's cache.
+
+    Where `CGAN_CACHE_DIR` names one, it is theirs to fill; full MNIST may lie there.
+    """
+    os.environ.setdefault("CGAN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from cgan_core.evaluation import (
     Protocol,
     SampleError,
     Samples,
-    nearest_training_image,
     protocol_for,
 )
 from cgan_core.examples import Examples
@@ -155,21 +154,6 @@ def test_test_scores_use_every_test_point_and_the_given_bandwidth() -> None:
     assert scores.log_likelihood == pytest.approx(float(pooled.mean()), abs=1e-3)
 
 
-def test_label_accuracy_is_that_of_the_nearest_training_image() -> None:
-    samples = known_samples()
-    assert samples.conditions is not None
-    labels = SPLITS.train.condition_tensor
-    assert labels is not None
-    distances = torch.cdist(samples.images.double(), SPLITS.train.pixels.double())
-    hits = labels[distances.argmin(1)] == samples.conditions
-    assert EVALUATOR.validation(samples).label_accuracy == pytest.approx(
-        float(hits.double().mean())
-    )
-    for block in (1, 7, 60):
-        nearest = nearest_training_image(samples.images, EVALUATOR.examples, block)
-        assert torch.equal(nearest, distances.argmin(1))
-
-
 def test_shuffled_labels_cost_the_conditional_score_alone() -> None:
     samples = known_samples()
     assert samples.conditions is not None
@@ -194,7 +178,6 @@ def test_without_labels_nothing_is_conditional(conditions: str) -> None:
     assert (samples.conditions is None) == (conditions == "none")
     assert scores.conditional_log_likelihood is None
     assert scores.conditional_points is None
-    assert scores.label_accuracy is None
     lines = reference_lines(evaluator, samples, kmeans=False)
     assert (lines["label_shuffled"], lines["class_means"]) == (None, None)
     assert lines["real_data"] is not None
