@@ -1,7 +1,6 @@
 """Guardrail scores: what a likelihood does not see, each held against held-out real images.
 
-A flag's limit is never a number of ours but comes from what validation images score by the same
-steps (`Limits`).
+A flag's limit comes from what validation images score by the same steps (`Limits`).
 """
 
 import dataclasses
