@@ -92,7 +92,7 @@ class Job:
         found = evaluator.validations(drawn)
         for place, samples, validation in zip(sound, drawn, found, strict=True):
             test = evaluator.test(samples, validation.bandwidth)
-            rows[place] |= likelihoods(validation, test)
+            rows[place] |= likelihoods(validation, test) | evaluator.guard(samples).metrics
         return {"members": rows, "scoring_seconds": time.perf_counter() - started}
 
     def draw(self, evaluator: Evaluator, member: Member) -> Samples:
@@ -109,7 +109,6 @@ def likelihoods(validation: Scores, test: Scores) -> dict[str, float]:
         "test_log_likelihood": test.log_likelihood,
         "standard_error": test.standard_error,
         "test_conditional_log_likelihood": test.conditional_log_likelihood,
-        "label_accuracy": test.label_accuracy,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -120,7 +119,7 @@ def measure_parzen(
     """Returns milliseconds of the score of `num` points under `num` centres, and of its parts.
 
     `member` is a whole measurement of one member's samples under the protocol: bandwidth, both
-    likelihoods, label accuracy; `member_of_16` the same where 16 are scored in one call.
+    likelihoods; `member_of_16` the same where 16 are scored in one call.
     """
     pixels = evaluator.splits.train.pixels.to(evaluator.device)
     count = min(num, len(pixels) // 2)

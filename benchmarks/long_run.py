@@ -57,14 +57,14 @@ def _train(options: argparse.Namespace, trainer: Trainer, evaluator: Evaluator) 
         if measurement.infeasible:
             raise SystemExit(measurement.infeasible)
         samples = evaluator.draw(member.generator, member.config.noise, member.config.noise_dim)
-        scores = evaluator.validation(samples)
+        scores, guarded = evaluator.validation(samples), evaluator.guard(samples)
         best.offer(scores.log_likelihood, measurement.kimg, member.generator)
         print(
             f"{measurement.kimg:8.0f} kimg {measurement.elapsed_seconds:7.0f} s "
             f"({time.perf_counter() - started:6.0f} s here)  "
             f"validation {scores.log_likelihood:8.2f} ± {scores.standard_error:.2f}  "
             f"conditional {scores.conditional_log_likelihood:8.2f}  "
-            f"sigma {scores.bandwidth:.4f}  label accuracy {scores.label_accuracy:.3f}",
+            f"sigma {scores.bandwidth:.4f}  label accuracy {guarded.label_accuracy:.3f}",
             flush=True,
         )
         trainer.save(checkpoint)
@@ -83,8 +83,8 @@ def _report(model: Model, evaluator: Evaluator, out: Path, best: BestState) -> N
             "log_likelihood": scores.log_likelihood,
             "standard_error": scores.standard_error,
             "conditional_log_likelihood": scores.conditional_log_likelihood,
-            "label_accuracy": scores.label_accuracy,
         }
+    result["guardrails"] = evaluator.guard(samples).metrics
     result["references"] = reference_lines(evaluator, samples)
     grid = class_grid(model.generator, model.config, model.condition)
     save_grid(to_bytes(grid, model.image_shape), out / "samples.png")

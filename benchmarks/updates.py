@@ -79,7 +79,7 @@ def train(
             {
                 "pooled": scores.log_likelihood,
                 "conditional": scores.conditional_log_likelihood,
-                "label_accuracy": scores.label_accuracy,
+                "label_accuracy": evaluator.guard(samples).label_accuracy,
                 **asdict(measurement),
             }
         )

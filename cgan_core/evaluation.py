@@ -1,4 +1,4 @@
-"""From a generator to its scores: samples, pooled and class-conditional likelihood, accuracy.
+"""From a generator to its scores: samples, pooled and class-conditional likelihood, guardrails.
 
 The protocol (which points, how many samples, which bandwidth) is data of its own with a digest:
 scores under different protocols are not comparable.
@@ -16,20 +16,19 @@ import torch
 from torch import Tensor
 
 from cgan_core import parzen
-from cgan_core.accuracy import label_accuracies
 from cgan_core.bandwidth import Method
 from cgan_core.data import DataSplits
 from cgan_core.distances import wide_accumulation
 from cgan_core.examples import Examples
+from cgan_core.guardrails import Guardrails, GuardrailScores
 from cgan_core.samples import Samples, checked
 from cgan_core.scores import Scores
 from cgan_core.streams import draw_noise, stream
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_SAMPLES = 10_000
 MAX_BANDWIDTH_POINTS = 1_000
 BUNDLED_SAMPLES = 5_000
-ACCURACY_SAMPLES = 1_000
 GENERATE_ROWS = 1_000  # generated at once; bounds memory
 
 
@@ -99,6 +98,16 @@ class Evaluator:
         self.device = torch.device(device)
         self._noise: dict[tuple[str, int], Tensor] = {}
 
+    @functools.cached_property
+    def guardrails(self) -> Guardrails:
+        """What guards the scores; made, and a classifier trained, when first asked for."""
+        return Guardrails(self.examples, self.splits, self.protocol.num_samples)
+
+    def guard(self, samples: Samples) -> GuardrailScores:
+        """Scores samples, on the CPU, on what a likelihood does not see."""
+        given = samples.to(torch.device("cpu"))
+        return self.guardrails.scores(given.images, given.conditions)
+
     def draw(
         self,
         generate: Callable[[Tensor, Tensor | None], Tensor],
@@ -148,12 +157,6 @@ class Evaluator:
         split = self.splits.test
         return Samples(split.pixels, split.condition_tensor).to(self.device)
 
-    @functools.cached_property
-    def _training(self) -> tuple[Tensor, Tensor]:
-        """Images, in bytes, and labels."""
-        assert self.examples.conditions is not None
-        return self.examples.images.to(self.device), self.examples.conditions.to(self.device)
-
     def validation(self, samples: Samples) -> Scores:
         """Chooses sigma on the first validation points and scores the others."""
         return self.validations([samples])[0]
@@ -161,8 +164,8 @@ class Evaluator:
     def validations(self, population: Iterable[Samples]) -> list[Scores]:
         """Scores the samples of several members in one call, each as `validation` does alone.
 
-        The training images, which tell the label accuracy, are prepared once for all. One
-        member's samples are taken at a time, so no more are held of an iterator that draws them.
+        One member's samples are taken at a time, so no more are held of an iterator that draws
+        them.
         """
         points = self._validation[self.protocol.num_bandwidth_points :]
         return self._scores(population, points, self.bandwidth)
@@ -183,17 +186,11 @@ class Evaluator:
         points: Samples,
         bandwidth: Callable[[Samples], float],
     ) -> list[Scores]:
-        scores, judged = [], []
-        for given in population:
-            samples = given.to(self.device)
-            scores.append(self._likelihoods(samples, points, bandwidth(samples)))
-            first = samples[:ACCURACY_SAMPLES]
-            judged.append(Samples(first.images.clone(), first.conditions))  # the others may go
-        return self._with_accuracies(scores, judged)
+        on_device = (samples.to(self.device) for samples in population)
+        return [self._likelihoods(samples, points, bandwidth(samples)) for samples in on_device]
 
     def _likelihoods(self, samples: Samples, points: Samples, sigma: float) -> Scores:
-        """Returns all scores but the label accuracy."""
-        is_labelled = self._is_labelled(samples)
+        is_labelled = self.protocol.num_classes is not None and samples.conditions is not None
         found = parzen.log_likelihoods(
             points.images,
             samples.images,
@@ -202,19 +199,3 @@ class Evaluator:
             center_labels=samples.conditions if is_labelled else None,
         )
         return Scores.of(found, sigma, len(samples.images))
-
-    def _is_labelled(self, samples: Samples) -> bool:
-        return self.protocol.num_classes is not None and samples.conditions is not None
-
-    def _with_accuracies(
-        self, scores: Sequence[Scores], judged: Sequence[Samples]
-    ) -> list[Scores]:
-        labelled = [place for place, own in enumerate(judged) if self._is_labelled(own)]
-        if not labelled:
-            return list(scores)
-        found = label_accuracies([judged[place] for place in labelled], *self._training)
-        accuracies = dict(zip(labelled, found, strict=True))
-        return [
-            dataclasses.replace(score, label_accuracy=accuracies.get(place))
-            for place, score in enumerate(scores)
-        ]

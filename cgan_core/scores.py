@@ -19,7 +19,6 @@ class Scores:
         conditional_log_likelihood: of each point under the samples of its own class, or None.
         conditional_standard_error: of that mean over the points, or None.
         bandwidth: standard deviation sigma of each Gaussian, in units of the pixel range.
-        label_accuracy: share of samples whose nearest training image has their label, or None.
         points: per-point pooled log-likelihoods, on the CPU.
         conditional_points: per-point class-conditional log-likelihoods, or None.
     """
@@ -29,14 +28,13 @@ class Scores:
     conditional_log_likelihood: float | None
     conditional_standard_error: float | None
     bandwidth: float
-    label_accuracy: float | None
     num_samples: int
     points: Float[Tensor, " points"]
     conditional_points: Float[Tensor, " points"] | None
 
     @classmethod
     def of(cls, found: LogLikelihoods, bandwidth: float, num_samples: int) -> Self:
-        """Returns the scores that follow from log-likelihoods: all but the label accuracy."""
+        """Returns the scores that follow from log-likelihoods."""
         pooled = found.pooled.cpu()
         conditional = None if found.conditional is None else found.conditional.cpu()
         given = given_error = None
@@ -48,7 +46,6 @@ class Scores:
             conditional_log_likelihood=given,
             conditional_standard_error=given_error,
             bandwidth=bandwidth,
-            label_accuracy=None,
             num_samples=num_samples,
             points=pooled.float(),
             conditional_points=None if conditional is None else conditional.float(),

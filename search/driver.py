@@ -12,6 +12,7 @@ from search.estimate import describe
 from search.events import SessionClosed, SessionOpened
 from search.history import JOURNAL_NAME, LOCK_NAME, History
 from search.ledger import LedgerError
+from search.lines import Lines
 from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import PreparedStudy, StudyError, check_same_spec, painter, read_study
@@ -173,8 +174,9 @@ def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str,
         if history.ledger.session_open:  # killed after its last file, before its last line
             history.append(closed)
         assert history.ledger.study is not None
-        dataset = recorded["dataset"]
-        tracker.open(history.ledger, painter(spec, folder, history.ledger.study, dataset))
+        lines = Lines.from_mapping(recorded["validation_lines"])
+        study, dataset = history.ledger.study, recorded["dataset"]
+        tracker.open(history.ledger, painter(spec, folder, study, dataset, lines))
         tracker.log_outcome(summary, folder / BEST_FOLDER if summary["best"] else None)
         tracker.handle(closed)
         tracker.close(DELIVERY_SECONDS)

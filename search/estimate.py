@@ -78,6 +78,7 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
     torch.set_num_threads(threads)
     try:
         member = Member(config, evaluator.examples, seed=0)
+        evaluator.guardrails  # noqa: B018 -- may train a classifier, once for all
         member.advance(WARM_UP_STEPS)
         started, kimg = time.perf_counter(), member.kimg
         while time.perf_counter() < started + CALIBRATION_SECONDS:
@@ -85,6 +86,7 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         trained = time.perf_counter()
         samples = evaluator.draw(member.generator, config.noise, config.noise_dim)
         evaluator.validation(samples)
+        evaluator.guard(samples)
         measured = time.perf_counter()
     finally:
         torch.set_num_threads(before)

@@ -195,7 +195,8 @@ class GANRun:
             self.member.fail(f"sample ({error})")
             return self._progress(point)
         scores = self.evaluator.validation(samples)
-        metrics = {**metrics_of(scores), **measurement.metrics}
+        guarded = self.evaluator.guard(samples).metrics
+        metrics = {**metrics_of(scores), **guarded, **measurement.metrics}
         generator = self.trainer.model().generator  # a copy, in the CPU's memory
         sign = 1.0 if self.runs.direction == "maximize" else -1.0
         improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
@@ -255,13 +256,12 @@ class GANRun:
 
 
 def metrics_of(scores: Scores) -> dict[str, float]:
-    """Returns the validation scores by their recorded names, in nats where not a share."""
+    """Returns the validation likelihoods by their recorded names, in nats."""
     named = {
         "validation_log_likelihood": scores.log_likelihood,
         "standard_error": scores.standard_error,
         "conditional_log_likelihood": scores.conditional_log_likelihood,
         "conditional_standard_error": scores.conditional_standard_error,
         "bandwidth": scores.bandwidth,
-        "label_accuracy": scores.label_accuracy,
     }
     return {name: value for name, value in named.items() if value is not None}

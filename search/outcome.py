@@ -1,13 +1,13 @@
 """The end of a study: its winner, one look at the test set, `summary.json` and `best/`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator
+from cgan_core.guardrails import GuardrailScores
 from cgan_core.model import Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.references import reference_lines
@@ -15,27 +15,11 @@ from cgan_core.samples import Samples
 from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from search.ledger import Ledger, TrialState
+from search.lines import Lines
 from search.record import write_json_atomic
 from search.study import StudySpec
 
 SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lines:
-    """Validation scores, in nats, that a trial is held against while the study runs.
-
-    Args:
-        untrained: no trial at or below it may win.
-        real_data: a trial above it is smoother than data, and flagged.
-    """
-
-    untrained: float
-    real_data: float
-
-    def flags(self, value: float) -> tuple[str, ...]:
-        """Returns what to beware of in a validation log-likelihood."""
-        return ("above_real_data",) if value > self.real_data else ()
 
 
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
@@ -46,12 +30,8 @@ def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | Non
 
 def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tuple[str, ...]]:
     """Returns the flags of every trial that has any."""
-    found = {}
-    for number, trial in ledger.trials.items():
-        scored = trial.objective("validation_log_likelihood")
-        if scored is not None and (flags := lines.flags(scored.value)):
-            found[number] = flags
-    return found
+    found = {number: lines.flags_of(spec, trial) for number, trial in ledger.trials.items()}
+    return {number: flags for number, flags in found.items() if flags}
 
 
 class Closing:
@@ -82,7 +62,7 @@ class Closing:
                 model.images, model.config.noise, model.config.noise_dim
             )
             scores = self._evaluator.test(samples, self._evaluator.bandwidth(samples))
-            test = test_entry(scores)
+            test = test_entry(scores, self._evaluator.guard(samples))
             references = reference_lines(self._evaluator, samples)
             self._write_best(model, samples)
         summary = {
@@ -151,7 +131,6 @@ class Closing:
     def _best_entry(self, winner: TrialState, run_ids: Mapping[int, str]) -> dict[str, Any]:
         scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
         assert scored is not None
-        flags = trial_flags(self._spec, self._ledger, self._lines).get(winner.number, ())
         return {
             "number": winner.number,
             "stage": winner.stage,
@@ -162,18 +141,18 @@ class Closing:
             "kimg": scored.kimg,
             "metrics": winner.metrics_at(scored.kimg),
             "run_id": run_ids.get(winner.number),
-            "flags": list(flags),
+            "flags": list(self._lines.flags_of(self._spec, winner)),
         }
 
 
-def test_entry(scores: Scores) -> dict[str, Any]:
-    """Returns test scores as `summary.json` holds them, in nats."""
+def test_entry(scores: Scores, guarded: GuardrailScores) -> dict[str, Any]:
+    """Returns test scores as `summary.json` holds them, in nats, and the label accuracy."""
     return {
         "log_likelihood": scores.log_likelihood,
         "standard_error": scores.standard_error,
         "conditional_log_likelihood": scores.conditional_log_likelihood,
         "conditional_standard_error": scores.conditional_standard_error,
-        "label_accuracy": scores.label_accuracy,
+        "label_accuracy": guarded.label_accuracy,
         "bandwidth": scores.bandwidth,
         "num_samples": scores.num_samples,
         "num_points": scores.num_points,

@@ -4,23 +4,24 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
-from cgan_core.references import real_images, untrained, validation_line
 from search.data_source import DataSource
 from search.estimate import Estimate, calibrate, estimate
 from search.events import StudyOpened
 from search.gan_run import GANRuns
 from search.ledger import Ledger
+from search.lines import Lines
 from search.machine import hardware, versions
-from search.outcome import Lines
 from search.proposer import Proposer
 from search.record import write_json_atomic
 from search.run_painter import RunPainter
 from search.run_picture import Dataset
+from search.sections import NEED_LABELS
 from search.study import StudySpec
 
 STUDY_NAME = "study.json"
@@ -66,7 +67,7 @@ class PreparedStudy:
                 f"{splits.digest[:12]}; bring the first ones back"
             )
         metric = spec.objective.metric
-        if splits.num_classes is None and metric != "validation_log_likelihood":
+        if splits.num_classes is None and metric in NEED_LABELS:
             raise StudyError(
                 f"objective.metric: {metric} needs data with labels, but {splits.source} has "
                 "none; use `--set objective.metric=validation_log_likelihood`"
@@ -121,10 +122,7 @@ class PreparedStudy:
 
     def lines(self) -> Lines:
         """Scores what every trial is held against."""
-        return Lines(
-            untrained=validation_line(self.evaluator, untrained(self.evaluator)),
-            real_data=validation_line(self.evaluator, real_images(self.evaluator)),
-        )
+        return Lines.of(self.evaluator)
 
     def write_study(self, opened: StudyOpened, lines: Lines) -> None:
         """Writes `study.json`: enough to run the study again."""
@@ -151,7 +149,7 @@ class PreparedStudy:
 
 
 def painter(
-    spec: StudySpec, output: Path, opened: StudyOpened, dataset: Mapping[str, Any]
+    spec: StudySpec, output: Path, opened: StudyOpened, dataset: Mapping[str, Any], lines: Lines
 ) -> RunPainter:
     """Returns what draws the study's MLflow runs; `dataset` as `study.json` holds it."""
     defaults = {
@@ -165,6 +163,7 @@ def painter(
         metric=spec.objective.metric,
         direction=spec.objective.direction,
         fixed_params=defaults | spec.model,
+        flags=partial(lines.flags_of, spec),
         output=output,
     )
 

@@ -126,7 +126,7 @@ def write_record(
         run_ids: The tracking run of each trial number that has one.
         metric: The objective.
         direction: Whether more of it is better.
-        flags: What to beware of, for each trial number (`above_real_data`).
+        flags: What to beware of, for each trial number (docs/protocol.md).
 
     Raises:
         RecordError: The folder cannot be written.

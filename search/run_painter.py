@@ -1,7 +1,7 @@
 """Draws the runs of a study from its ledger: the one place that says what MLflow shows."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ class RunPainter:
 
     Attributes:
         metric: The objective; its best value so far is shown as `objective`.
+        flags: Names what to beware of in a trial; none means no tag.
         fixed_params: Settings that are not searched; a trial's own come on top.
         output: The study's folder.
     """
@@ -48,6 +49,7 @@ class RunPainter:
     dataset: Dataset
     metric: str
     direction: Direction
+    flags: Callable[[TrialState], tuple[str, ...]]
     fixed_params: Mapping[str, object]
     output: Path
 
@@ -93,7 +95,7 @@ class RunPainter:
             status=status,
             started=_milliseconds(trial.proposed_at),
             ended=None if ended is None else _milliseconds(ended),
-            tags=self._common_tags() | _trial_tags(trial),
+            tags=self._common_tags() | _trial_tags(trial, self.flags(trial)),
             params={key: _text(value) for key, value in config.items()},
             dataset=self.dataset,
             points=list(self._points(trial)),
@@ -146,7 +148,7 @@ class RunPainter:
         }
 
 
-def _trial_tags(trial: TrialState) -> dict[str, str]:
+def _trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
     facts = {
         "number": trial.number,
         "stage": trial.stage,
@@ -163,6 +165,7 @@ def _trial_tags(trial: TrialState) -> dict[str, str]:
         "streams": trial.streams,
         "torch": trial.torch,
         "processor": trial.processor,
+        "flags": ", ".join(flags) or None,
     }
     return {key: _text(value) for key, value in facts.items() if value is not None}
 

@@ -6,6 +6,7 @@ import time
 from search.estimate import duration
 from search.events import Ended, Event, Retried
 from search.ledger import Ledger
+from search.lines import TrialFlags
 from search.study import StudySpec
 from search.time_left import TimeLeft
 from search.trial_run import Progress
@@ -27,6 +28,7 @@ class Screen:
         self._spec: StudySpec | None = None
         self._ledger = Ledger()
         self._time_left: TimeLeft | None = None
+        self._flags: TrialFlags | None = None
         self._started = self._printed = time.monotonic()
         self._kimg: dict[int, float] = {}
 
@@ -36,9 +38,12 @@ class Screen:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
-    def watch(self, spec: StudySpec, ledger: Ledger, time_left: TimeLeft) -> None:
-        """Begins to follow a study."""
+    def watch(
+        self, spec: StudySpec, ledger: Ledger, time_left: TimeLeft, flags: TrialFlags
+    ) -> None:
+        """Begins to follow a study; `flags` names what to beware of in a trial."""
         self._spec, self._ledger, self._time_left = spec, ledger, time_left
+        self._flags = flags
         self._started = self._printed = time.monotonic()
         if self._hint is not None:
             self.say(self._hint)
@@ -101,15 +106,18 @@ class Screen:
 
     def _ended(self, event: Ended) -> str:
         assert self._spec is not None
+        assert self._flags is not None
         trial = self._ledger.trials[event.number]
         objective = self._spec.objective
         scored = trial.objective(objective.metric, objective.direction)
         value = "no score" if scored is None else f"{scored.value:.1f} at {scored.kimg:g} kimg"
         why = f" ({event.reason})" if event.reason else ""
+        flags = self._flags(trial)
+        beware = f" BEWARE: {', '.join(flags)}" if flags else ""
         params = " ".join(f"{k}={_short(v)}" for k, v in trial.params.items())
         return (
             f"trial {event.number:<3d} {trial.stage:11s} {event.state}{why} after "
-            f"{trial.total_kimg:g} kimg: {value}   {params}"
+            f"{trial.total_kimg:g} kimg: {value}{beware}   {params}"
         )
 
 

@@ -15,6 +15,23 @@ _SECONDS = (86_400, 3_600, 60, 1)
 
 MAX_PACK = 64
 
+Metric = Literal[
+    "validation_log_likelihood",
+    "conditional_log_likelihood",
+    "label_accuracy",
+    "missing_classes",
+    "frechet_distance",
+    "precision",
+    "recall",
+    "two_sample_accuracy",
+    "memorization_ratio",
+    "sharpness",
+]
+NEED_LABELS = frozenset(
+    {"conditional_log_likelihood", "label_accuracy", "missing_classes", "frechet_distance"}
+)
+TO_MINIMIZE = frozenset({"missing_classes", "frechet_distance", "two_sample_accuracy"})
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -73,10 +90,18 @@ class DataSection(StrictModel):
 class ObjectiveSection(StrictModel):
     """What is optimised: a metric of every measurement; a trial's value is its best."""
 
-    metric: Literal[
-        "validation_log_likelihood", "conditional_log_likelihood", "label_accuracy"
-    ] = "validation_log_likelihood"
+    metric: Metric = "validation_log_likelihood"
     direction: Literal["maximize", "minimize"] = "maximize"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric in TO_MINIMIZE and self.direction == "maximize":
+            message = (
+                f"`direction` must be minimize where `metric` is {self.metric}, "
+                "of which less is better, but got maximize"
+            )
+            raise ProblemsError([Problem(("direction",), message)])
+        return self
 
 
 class ReplicationSection(StrictModel):

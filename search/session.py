@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
@@ -129,10 +130,17 @@ class Session:
         history.append(extension)
         self._begun = True
         left = TimeLeft(self._spec, history.ledger, cost, self._seconds_left())
-        self._screen.watch(self._spec, history.ledger, left)
+        flags = partial(self._lines.flags_of, self._spec)
+        self._screen.watch(self._spec, history.ledger, left, flags)
         for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
             history.listen(listener)
-        drawn = painter(self._spec, history.folder, history.ledger.study, self._prepared.dataset)
+        drawn = painter(
+            self._spec,
+            history.folder,
+            history.ledger.study,
+            self._prepared.dataset,
+            self._lines,
+        )
         self._tracker.open(history.ledger, drawn)
 
     def _run_and_close(self) -> dict[str, Any]:

@@ -17,6 +17,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def classifiers_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the classifiers of tiny data sets out of the user's cache.
+
+    Where `CGAN_CACHE_DIR` names one, it is theirs to fill; full MNIST may lie there.
+    """
+    os.environ.setdefault("CGAN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One local Ray for the tests of a file, apart from any other on this machine.

@@ -11,7 +11,6 @@ from sklearn.cluster import KMeans
 from tiny_data import tiny_config, tiny_splits
 from torch import Tensor
 
-from cgan_core.accuracy import nearest_images
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits, LabeledImages, load_data
 from cgan_core.data.digits import load_digits
@@ -157,21 +156,6 @@ def test_test_scores_use_every_test_point_and_the_given_bandwidth() -> None:
     assert scores.log_likelihood == pytest.approx(float(pooled.mean()), abs=1e-3)
 
 
-def test_label_accuracy_is_that_of_the_nearest_training_image() -> None:
-    samples = known_samples()
-    assert samples.conditions is not None
-    labels = SPLITS.train.condition_tensor
-    assert labels is not None
-    distances = torch.cdist(samples.images.double(), SPLITS.train.pixels.double())
-    hits = labels[distances.argmin(1)] == samples.conditions
-    assert EVALUATOR.validation(samples).label_accuracy == pytest.approx(
-        float(hits.double().mean())
-    )
-    for block in (1, 7, 60):
-        nearest = nearest_images(samples.images, EVALUATOR.examples.images, block)
-        assert torch.equal(nearest, distances.argmin(1))
-
-
 def assert_same_scores(found: Scores, expected: Scores, nats: float = 0.0) -> None:
     for field in dataclasses.fields(Scores):
         value, other = getattr(found, field.name), getattr(expected, field.name)
@@ -195,8 +179,6 @@ def test_members_are_scored_together_as_alone(conditions: str) -> None:
     for found, alone in zip(together, fresh, strict=True):
         assert_same_scores(found, alone)
     assert len({scores.log_likelihood for scores in together}) == 4
-    assert together[1].label_accuracy is None
-    assert (together[2].label_accuracy is not None) == (conditions == "labels")
     assert evaluator.validations([]) == []
 
 
@@ -263,7 +245,6 @@ def test_without_labels_nothing_is_conditional(conditions: str) -> None:
     assert (samples.conditions is None) == (conditions == "none")
     assert scores.conditional_log_likelihood is None
     assert scores.conditional_points is None
-    assert scores.label_accuracy is None
     lines = reference_lines(evaluator, samples, kmeans=False)
     assert (lines["label_shuffled"], lines["class_means"]) == (None, None)
     assert lines["real_data"] is not None

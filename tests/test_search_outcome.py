@@ -1,6 +1,8 @@
 """Who wins, who is flagged, and what is written at the end."""
 
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tiny_study import content, write_npz
 
 from cgan_core.data import load_data
 from cgan_core.evaluation import Evaluator, protocol_for
+from cgan_core.guardrails import Limits
 from cgan_core.model import Model
 from search.data_source import DataSource
 from search.events import (
@@ -21,7 +24,8 @@ from search.events import (
 )
 from search.gan_run import GANRuns
 from search.ledger import Ledger
-from search.outcome import Closing, Lines, trial_flags, winner_of
+from search.lines import Lines
+from search.outcome import Closing, trial_flags, winner_of
 from search.seat import OwnSeat
 from search.study import StudySpec
 
@@ -30,8 +34,13 @@ LINES = Lines(untrained=-50.0, real_data=200.0)
 pytestmark = pytest.mark.usefixtures("worker_settings")
 
 
-def course(number: int, values: list[float], state: str = "COMPLETED") -> list[Event]:
-    """A trial that measured `values`, one a kimg."""
+def course(
+    number: int,
+    values: list[float],
+    state: str = "COMPLETED",
+    more: Sequence[Mapping[str, float]] = (),
+) -> list[Event]:
+    """A trial that measured `values`, one a kimg, and `more` beside them."""
     params: dict[str, float | int | str | bool] = {
         "learning_rate": 0.01 + number / 100,
         "d_dropout": 0.0,
@@ -42,6 +51,7 @@ def course(number: int, values: list[float], state: str = "COMPLETED") -> list[E
     ]
     for kimg, value in enumerate(values, start=1):
         metrics = {"validation_log_likelihood": value, "standard_error": 1.5}
+        metrics |= more[kimg - 1] if more else {}
         events.append(Measured(number=number, kimg=kimg, elapsed_seconds=kimg, metrics=metrics))
     reason = None if state in ("COMPLETED", "STOPPED") else "for a reason"
     events.append(Ended(number=number, state=state, reason=reason))
@@ -90,9 +100,34 @@ def test_the_line_gates_the_pooled_score_whatever_is_searched_for(
 
 
 def test_above_real_data_is_flagged(spec: StudySpec) -> None:
-    trials = ledger(course(0, [199.9]), course(1, [200.1, 100]), course(2, []))
+    trials = ledger(course(0, [202.9]), course(1, [203.1, 100]), course(2, []))
     assert trial_flags(spec, trials, LINES) == {1: ("above_real_data",)}
-    assert LINES.flags(200.0) == ()
+    assert not LINES.above_real_data(200.0, None)
+
+
+def test_guardrails_flag_the_generator_that_is_kept(spec: StudySpec) -> None:
+    """At the best measurement of the objective, whatever the others were."""
+    limits = Limits(label_accuracy=0.5, memorization_ratio=0.5, sharpness=0.8)
+    lines = Lines(untrained=-50.0, real_data=200.0, guardrails=limits)
+    kept = {"label_accuracy": 0.4, "memorization_ratio": 0.6, "sharpness": 0.9}
+    other = {"memorization_ratio": 0.1, "missing_classes": 2.0}
+    trials = ledger(
+        course(0, [10.0, 300.0], more=[other, kept]),
+        course(1, [20.0, 10.0], more=[other, kept]),
+        course(2, [30.0], more=[{"sharpness": 0.7}]),
+        course(3, [30.0], more=[{"label_accuracy": 0.5, "missing_classes": 0.0}]),
+    )
+    assert trial_flags(spec, trials, lines) == {
+        0: ("above_real_data", "ignores_labels"),
+        1: ("memorizes", "missing_classes"),
+        2: ("blurred",),
+    }
+
+
+def test_lines_are_read_as_they_were_written() -> None:
+    lines = Lines(untrained=-50.0, real_data=200.0, guardrails=Limits(sharpness=0.8))
+    assert Lines.from_mapping(json.loads(json.dumps(dataclasses.asdict(lines)))) == lines
+    assert Lines.from_mapping({"untrained": -50.0, "real_data": 200.0}) == LINES
 
 
 def test_without_a_winner_best_is_null(tmp_path: Path, spec: StudySpec) -> None:
@@ -140,7 +175,8 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     summary = closing.write({0: "the-run"}, "sqlite:///x")
     best = summary["best"]
     assert best["run_id"] == "the-run"
-    assert best["flags"] == ["above_real_data"]
+    assert best["flags"][0] == "above_real_data"
+    assert best["metrics"].keys() >= {"label_accuracy", "precision", "memorization_ratio"}
     assert best["standard_error"] == best["metrics"]["standard_error"]
     model = Model.load(out / "best")
     samples = evaluator.draw(model.images, model.config.noise, model.config.noise_dim)

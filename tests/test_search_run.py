@@ -18,7 +18,7 @@ from tiny_study import write_npz, write_space
 import search.run
 from search.events import SessionOpened
 from search.history import History
-from search.outcome import Lines
+from search.lines import Lines
 from search.prepared import PreparedStudy
 from search.referee import StudyFailedError
 from search.run import DONE, FAULT, INTERRUPTED, USER_ERROR, main, resume_command

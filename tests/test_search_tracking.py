@@ -138,6 +138,7 @@ class FakeStudy:
             dataset=DATASET,
             metric=METRIC,
             direction="maximize",
+            flags=lambda trial: ("blurred",) if trial.number == 0 else (),
             fixed_params={"noise": "uniform", "g_dropout": None},
             output=self.output,
         )
@@ -262,6 +263,7 @@ def test_a_run_a_trial_with_the_numbers_of_the_journal(study: FakeStudy) -> None
         "version.torch": "2.13.0",
         "hardware.cores": "2",
         "device": "cpu",
+        "flags": "blurred",
     }
     assert first["tags"].items() >= wanted.items()
     assert first["datasets"] == runs["f00d"]["datasets"] == [("digits", "d" * 16)]
