@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from search.constraints import Constraint
 from search.events import (
     Event,
     ParamValue,
@@ -137,12 +138,17 @@ class Ledger:
         return {stage: stages.count(stage) for stage in STAGES}
 
     def incumbent(
-        self, metric: str, direction: Direction = "maximize", untrained: float | None = None
+        self,
+        metric: str,
+        direction: Direction = "maximize",
+        untrained: float | None = None,
+        constraints: Sequence[Constraint] = (),
     ) -> TrialState | None:
         """The best trial so far that is neither INFEASIBLE nor FAILED.
 
         A running trial may be it. Whatever the metric, a trial whose pooled log-likelihood at its
-        best measurement is not above `untrained` never is. Of equals the lowest number.
+        best measurement is not above `untrained` never is, nor one that breaks a constraint there.
+        Of equals the lowest number.
         """
         sign = 1.0 if direction == "maximize" else -1.0
         best, best_value = None, -math.inf
@@ -150,7 +156,10 @@ class Ledger:
             objective = trial.objective(metric, direction)
             if objective is None or trial.state in ("INFEASIBLE", "FAILED"):
                 continue
-            pooled = trial.metrics_at(objective.kimg).get("validation_log_likelihood")
+            metrics = trial.metrics_at(objective.kimg)
+            if any(constraint.violation(metrics) for constraint in constraints):
+                continue
+            pooled = metrics.get("validation_log_likelihood")
             if untrained is not None and pooled is not None and not pooled > untrained:
                 continue
             if sign * objective.value > best_value:

@@ -24,8 +24,10 @@ SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
 
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
     """Returns the best trial that beats an untrained generator, or None."""
-    metric, direction = spec.objective.metric, spec.objective.direction
-    return ledger.incumbent(metric, direction, lines.untrained)
+    objective = spec.objective
+    return ledger.incumbent(
+        objective.metric, objective.direction, lines.untrained, objective.bounds
+    )
 
 
 def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tuple[str, ...]]:
@@ -111,6 +113,7 @@ class Closing:
             "size": self._spec.size,
             "trials": {state.lower(): n for state, n in counts.items() if state != "RUNNING"},
             "stages": self._ledger.count_by_stage(),
+            "constraints": list(self._spec.objective.constraints),
             "measurements": sum(len(t.measurements) for t in self._ledger.trials.values()),
             "elapsed_seconds": self._ledger.spent_seconds,
             "tracking_uri": tracking_uri,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cgan_core.config import GANConfig
+from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
 from search.data_source import DataSource
 from search.estimate import Estimate, calibrate, estimate
@@ -66,12 +67,7 @@ class PreparedStudy:
                 f"{recorded['dataset_digest'][:12]}, but {splits.source} now gives "
                 f"{splits.digest[:12]}; bring the first ones back"
             )
-        metric = spec.objective.metric
-        if splits.num_classes is None and metric in NEED_LABELS:
-            raise StudyError(
-                f"objective.metric: {metric} needs data with labels, but {splits.source} has "
-                "none; use `--set objective.metric=validation_log_likelihood`"
-            )
+        _check_labels(spec, splits)
         for notice in (splits.notice, *spec.notices):
             if notice:
                 say(f"NOTE: {notice}")
@@ -215,3 +211,17 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         parts = [_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
         return {key: leaf for part in parts for key, leaf in part.items()}
     return {prefix: value}
+
+
+def _check_labels(spec: StudySpec, splits: DataSplits) -> None:
+    if splits.num_classes is not None:
+        return
+    lacking = f"needs data with labels, but {splits.source} has none"
+    if spec.objective.metric in NEED_LABELS:
+        raise StudyError(
+            f"objective.metric: {spec.objective.metric} {lacking}; "
+            "use `--set objective.metric=validation_log_likelihood`"
+        )
+    for position, bound in enumerate(spec.objective.bounds):
+        if bound.metric in NEED_LABELS:
+            raise StudyError(f"objective.constraints.{position}: {bound.metric} {lacking}")

@@ -132,7 +132,7 @@ class Proposer:
         objectives = {trial.number: trial.objective(metric, direction) for trial in trials}
         whole = [o.value for t in trials if t.state == "COMPLETED" and (o := objectives[t.number])]
         worst = min if direction == "maximize" else max
-        told = []
+        told, bounds = [], self._spec.objective.bounds
         for trial in trials:
             objective = objectives[trial.number]
             value = objective.value if objective else None
@@ -141,8 +141,12 @@ class Proposer:
             unknown = trial.state == "COMPLETED" and value is None
             state = "FAILED" if unknown else trial.state
             curve = {m.kimg: m.metrics[metric] for m in trial.measurements if metric in m.metrics}
+            metrics = trial.metrics_at(objective.kimg) if objective else {}
+            broken = {str(bound): bound.violation(metrics) for bound in bounds}
             told.append(
-                to_frozen_trial(self._spec.space, trial.params, state, value, curve, direction)
+                to_frozen_trial(
+                    self._spec.space, trial.params, state, value, curve, direction, broken
+                )
             )
         return told
 

@@ -46,6 +46,7 @@ INFEASIBLE_VALUE = 1e9
 
 _POPULATION = 12  # of NSGA-II; Optuna's own 50 would be a whole study
 _GENERATION = "NSGAIISampler:generation"  # where Optuna keeps a trial's
+MOST_BEYOND = 1e9  # what an unknown metric counts as: Optuna's models need numbers
 _STARTUP_TRIALS = 5  # the stages before have explored already; Optuna's own default is 10
 _STATES = {
     "RUNNING": TrialState.RUNNING,
@@ -151,6 +152,7 @@ def to_frozen_trial(
     value: float | None = None,
     intermediate_values: Mapping[float, float] | None = None,
     direction: Direction = "maximize",
+    violations: Mapping[str, float] | None = None,
 ) -> FrozenTrial:
     """Writes one of our trials as Optuna's, for `rebuild_study`.
 
@@ -169,6 +171,7 @@ def to_frozen_trial(
         intermediate_values: The metric by kimg; Optuna is told the best so far at each, in steps
             of one image.
         direction: Which values are better.
+        violations: How far the trial lies beyond each constraint, 0 where it keeps it.
 
     Raises:
         ValueError: A COMPLETED trial comes without a finite value.
@@ -190,7 +193,10 @@ def to_frozen_trial(
         params=names,
         distributions=distributions,
         intermediate_values=_running_best(intermediate_values or {}, direction),
-        constraints={"diverged": float(state == "INFEASIBLE")},
+        constraints={
+            "diverged": float(state == "INFEASIBLE"),
+            **{name: min(beyond, MOST_BEYOND) for name, beyond in (violations or {}).items()},
+        },
     )
 
 

@@ -87,7 +87,9 @@ class Screen:
     def _best(self) -> str:
         assert self._spec is not None
         objective = self._spec.objective
-        trial = self._ledger.incumbent(objective.metric, objective.direction)
+        trial = self._ledger.incumbent(
+            objective.metric, objective.direction, constraints=objective.bounds
+        )
         if trial is None:
             return "no score yet"
         scored = trial.objective(objective.metric, objective.direction)

@@ -1,13 +1,15 @@
 """The sections of a study other than its space and its stages."""
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from search.domains import StrictModel
-from search.spec_errors import Problem, ProblemsError, raise_any, show
+from search.constraints import Constraint
+from search.domains import StrictModel, as_tuple
+from search.spec_errors import Problem, ProblemsError, raise_any, show, suggestion
 from search.trial import STANDARD_ERRORS
 
 _DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -88,13 +90,25 @@ class DataSection(StrictModel):
 
 
 class ObjectiveSection(StrictModel):
-    """What is optimised: a metric of every measurement; a trial's value is its best."""
+    """What is optimised: a metric of every measurement; a trial's value is its best.
+
+    Attributes:
+        constraints: Bounds such as `label_accuracy >= 0.9`, which the winner must keep where its
+            value is best.
+    """
 
     metric: Metric = "validation_log_likelihood"
     direction: Literal["maximize", "minimize"] = "maximize"
+    constraints: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+
+    @property
+    def bounds(self) -> tuple[Constraint, ...]:
+        """The constraints, read."""
+        return tuple(map(Constraint.parse, self.constraints))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        raise_any(list(self._unsound_constraints()))
         if self.metric in TO_MINIMIZE and self.direction == "maximize":
             message = (
                 f"`direction` must be minimize where `metric` is {self.metric}, "
@@ -102,6 +116,18 @@ class ObjectiveSection(StrictModel):
             )
             raise ProblemsError([Problem(("direction",), message)])
         return self
+
+    def _unsound_constraints(self) -> Iterator[Problem]:
+        for position, text in enumerate(self.constraints):
+            path = ("constraints", position)
+            try:
+                metric = Constraint.parse(text).metric
+            except ValueError as error:
+                yield Problem(path, str(error))
+                continue
+            if metric not in get_args(Metric):
+                hint = suggestion(metric, get_args(Metric))
+                yield Problem(path, f"must bound a metric, but got {metric}{hint}")
 
 
 class ReplicationSection(StrictModel):

@@ -37,7 +37,8 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
 def _why_none(summary: Mapping[str, Any]) -> str:
     trials = summary["trials"]
     if summary["measurements"]:
-        return "no trial was measured that is better than an untrained generator"
+        kept = " and keeps every constraint" if summary["constraints"] else ""
+        return f"no trial was measured that is better than an untrained generator{kept}"
     if trials["stopped"] or not any(trials.values()):  # halving stops only what was measured
         return (
             "the time budget ended before any measurement; begin anew with a longer `budget.time` "

@@ -39,6 +39,7 @@ TERMINAL = {"COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"}
 SUMMARY_KEYS = {
     "study",
     "trials",
+    "constraints",
     "measurements",
     "best",
     "confirmed",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tiny_events import proposed
 
+from search.constraints import Constraint
 from search.events import (
     Checkpointed,
     Ended,
@@ -258,6 +259,26 @@ def test_objective_averages_replicates() -> None:
     assert (objective.value, objective.replicates) == (5.0, 2)
     assert objective.standard_error == pytest.approx(1.0)
     assert ledger.trials[0].total_kimg == 14.0
+
+
+def test_incumbent_keeps_every_constraint_where_its_objective_is_best() -> None:
+    def trial(number: int, *points: tuple[float, float]) -> list[Event]:
+        events = course(number, 0.0, state=None)[:2]
+        for kimg, (value, accuracy) in enumerate(points, start=1):
+            metrics = {METRIC: value, "label_accuracy": accuracy}
+            events.append(
+                Measured(number=number, kimg=kimg, elapsed_seconds=kimg, metrics=metrics)
+            )
+        return events
+
+    ledger = Ledger(
+        [*trial(0, (10.0, 0.95)), *trial(1, (5.0, 0.99), (90.0, 0.5)), *course(2, 99.0)]
+    )
+    found = {}
+    for text in ("label_accuracy >= 0.9", "label_accuracy <= 0.6", "label_accuracy >= 0.96"):
+        best = ledger.incumbent(METRIC, constraints=[Constraint.parse(text)])
+        found[text] = None if best is None else best.number
+    assert list(found.values()) == [0, 1, None]  # trial 2 has no label accuracy
 
 
 def test_incumbent_is_neither_infeasible_nor_failed_nor_below_the_floor() -> None:

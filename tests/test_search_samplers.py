@@ -18,6 +18,7 @@ from search.history import History
 from search.ledger import cell_key
 from search.proposer import Proposer, ranked
 from search.quasi_random import sobol_point
+from search.sections import ObjectiveSection
 from search.space import canonical_point, dependency_order
 from search.stages import SamplerName
 from search.study import StudySpec
@@ -40,7 +41,12 @@ def value_of(params: Params) -> float:
     return -((float(params["d_dropout"]) - 0.4) ** 2)
 
 
-def work_off(history: History, spec: StudySpec, most: int = 1000) -> list[Proposed]:
+def work_off(
+    history: History,
+    spec: StudySpec,
+    most: int = 1000,
+    value_of: Callable[[Params], float] = value_of,
+) -> list[Proposed]:
     """Proposes and ends trials one after another: most whole, some stopped, some diverged."""
     proposer, made = Proposer(spec), list[Proposed]()
     while len(made) < most and (proposed := proposer.propose(history.ledger)):
@@ -48,7 +54,10 @@ def work_off(history: History, spec: StudySpec, most: int = 1000) -> list[Propos
         number = proposed.number
         history.append(Started(number=number, attempt=0, node="n", device="cpu", pid=1))
         kimg = 100.0 if number % 5 == 3 else 400.0
-        metrics = {"validation_log_likelihood": value_of(proposed.params)}
+        metrics = {
+            "validation_log_likelihood": value_of(proposed.params),
+            "recall": float(proposed.params["d_dropout"]),
+        }
         history.append(Measured(number=number, kimg=kimg, elapsed_seconds=1.0, metrics=metrics))
         if number % 7 == 6:
             history.append(Ended(number=number, state="INFEASIBLE", reason="loss is nan"))
@@ -95,6 +104,19 @@ def test_models_come_nearer_to_the_optimum_than_chance(sampler: str, tmp_path: P
         return sum(-value_of(proposed.params) for proposed in late) / len(late)
 
     assert regret(sampler) < 0.6 * regret("random")
+
+
+def test_tpe_is_told_who_breaks_a_constraint(tmp_path: Path) -> None:
+    def share_that_keeps(*constraints: str) -> float:
+        """Where the objective pulls the other way: it is best without dropout."""
+        spec = study_of("tpe", 40).model_copy(
+            update={"objective": ObjectiveSection(constraints=constraints)}
+        )
+        with open_history(tmp_path / str(len(constraints)), spec) as history:
+            late = work_off(history, spec, value_of=lambda p: -float(p["d_dropout"]))[20:]
+        return sum(float(proposed.params["d_dropout"]) >= 0.3 for proposed in late) / len(late)
+
+    assert share_that_keeps("recall >= 0.3") > share_that_keeps() + 0.25
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=DIMENSIONS, max_size=DIMENSIONS))

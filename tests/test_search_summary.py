@@ -13,6 +13,7 @@ SUMMARY: dict[str, Any] = {
     "study": "mnist",
     "trials": {"completed": 3, "stopped": 9, "infeasible": 1, "failed": 0},
     "stages": {"manual": 2, "random_grid": 5, "model": 6},
+    "constraints": [],
     "measurements": 40,
     "elapsed_seconds": 600.0,
     "tracking_uri": "sqlite:///runs/mlflow.db",
@@ -120,6 +121,9 @@ def test_no_winner_is_said_plainly() -> None:
     assert "no winner" in text
     assert "test" not in text
     assert "better than an untrained generator" in text
+    assert "constraint" not in text
+    bound = changed(best=None, test=None, references=None, constraints=["recall >= 0.2"])
+    assert "and keeps every constraint" in describe_summary(bound, OUTPUT)
 
 
 def test_a_time_budget_without_a_measurement_is_said_plainly() -> None:
