@@ -179,6 +179,9 @@ class RecordedCurves:
         self._neighbours = Neighbours(self.space, [dict(trial.params) for trial in whole])
         self.optimum = max(curve.truth for curve in self._curves)
 
+    def __len__(self) -> int:
+        return len(self._curves)
+
     def curve(self, number: int, params: Params) -> LearningCurve:
         """Returns the curve of the nearest recorded configuration."""
         return self._curves[self._neighbours.nearest(params)]

@@ -33,6 +33,7 @@ NEED_LABELS = frozenset(
     {"conditional_log_likelihood", "label_accuracy", "missing_classes", "frechet_distance"}
 )
 TO_MINIMIZE = frozenset({"missing_classes", "frechet_distance", "two_sample_accuracy"})
+TO_MAXIMIZE = frozenset({"conditional_log_likelihood", "label_accuracy", "precision", "recall"})
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -109,12 +110,16 @@ class ObjectiveSection(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         raise_any(list(self._unsound_constraints()))
-        if self.metric in TO_MINIMIZE and self.direction == "maximize":
-            message = (
-                f"`direction` must be minimize where `metric` is {self.metric}, "
-                "of which less is better, but got maximize"
-            )
-            raise ProblemsError([Problem(("direction",), message)])
+        for metrics, direction, better in (
+            (TO_MINIMIZE, "minimize", "less"),
+            (TO_MAXIMIZE, "maximize", "more"),
+        ):
+            if self.metric in metrics and self.direction != direction:
+                message = (
+                    f"`direction` must be {direction} where `metric` is {self.metric}, "
+                    f"of which {better} is better, but got {self.direction}"
+                )
+                raise ProblemsError([Problem(("direction",), message)])
         return self
 
     def _unsound_constraints(self) -> Iterator[Problem]:
@@ -259,6 +264,11 @@ def check_rungs(scheduler: SchedulerSection, budget: BudgetSection) -> list[Prob
     grace, path = scheduler.grace_kimg, ("scheduler", "grace_kimg")
     if scheduler.kind == "none" or grace is None:
         return []
+    factor = scheduler.reduction_factor
+    if scheduler.kind == "hyperband" and grace * factor > budget.kimg_per_trial:
+        got = f"grace_kimg={grace}, reduction_factor={factor}"
+        limit = f"`grace_kimg * reduction_factor <= {budget.kimg_per_trial}` (kimg_per_trial)"
+        return [Problem(path, f"{limit} must hold, or no bracket stops anyone, but got {got}")]
     if grace > budget.kimg_per_trial:
         got = f"grace_kimg={grace}, kimg_per_trial={budget.kimg_per_trial}"
         return [Problem(path, f"`grace_kimg <= kimg_per_trial` must hold, but got {got}")]

@@ -113,6 +113,12 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name}: must be at least 1, but got {getattr(options, name)}")
     recorded = RecordedCurves(options.record) if options.record else None
+    if recorded and recorded.left_out:
+        sys.stderr.write(
+            f"NOTE: {recorded.left_out} trials were stopped early and cannot be replayed. The "
+            f"{len(recorded)} that are left were chosen by the study's own scheduler and are no "
+            "fair sample: to compare schedulers, record a study with --set scheduler.kind=none\n"
+        )
     grace, factor = _rungs(options, recorded)
     outcomes: dict[str, list[Outcome]] = {}
     for scheduler in options.scheduler:
@@ -122,6 +128,7 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
         ]
     return {
         "record": str(options.record) if options.record else None,
+        "curves": len(recorded) if recorded else None,
         "left_out": recorded.left_out if recorded else 0,
         **{name: getattr(options, name) for name in ("sampler", "workers", "trials", "studies")},
         "grace_kimg": grace,
@@ -200,7 +207,7 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['workers']} workers, sampler {report['sampler']}, first rung "
         f"{report['grace_kimg']:g} kimg, factor {report['reduction_factor']}",
         f"curves: {report['record'] or 'by formula, optimum 0 nats'}"
-        + (f" ({report['left_out']} trials left out)" if report["left_out"] else ""),
+        + (f", {report['curves']} of them" if report["record"] else ""),
         f"{'scheduler':<11}{'regret':>8}{'±':>7}{'anytime':>9}{'device h':>11}{'hours':>9}"
         f"{'completed':>11}{'false kills':>15}",
     ]

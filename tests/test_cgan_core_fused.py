@@ -229,7 +229,9 @@ def test_gradients_of_one_float64_step_are_those_of_a_member_alone(
     for seed, (own, member) in enumerate(zip(configs, members, strict=True)):
         expected = in_float64(Member(own, examples, seed))
         expected.advance(1)
-        assert difference(member.tensors(), expected.tensors()) < 1e-12
+        truth = expected.tensors()
+        for name, value in member.tensors().items():  # a sum of rows may cancel to next to nothing
+            torch.testing.assert_close(value, truth[name], rtol=1e-10, atol=1e-14, msg=name)
 
 
 @pytest.mark.parametrize("host", list(FUSED))

@@ -17,6 +17,7 @@ from search.median import MedianStopping
 from search.proposer import Proposer
 from search.referee import Referee
 from search.scheduling import Halving
+from search.seat import Place
 from search.stop_request import StopRequest
 from search.study import SpecError, StudySpec
 
@@ -72,8 +73,8 @@ class Drive:
             )
             if trial.checkpoint is not None:
                 run.load(self.folder / trial.checkpoint.path)
-            where = {"node": "n", "device": "cpu", "pid": 1, "pack": 1}
-            self.referee.started(number, **where, restored=True)  # type: ignore[arg-type]
+            place = Place(node="n", device="cpu", pid=1)
+            self.referee.started(number, place, pack=1, restored=True)
         return bool(self.runs)
 
     def _next(self) -> int | None:
