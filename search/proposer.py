@@ -19,6 +19,7 @@ from search.sampling import (
     rebuild_study,
     to_frozen_trial,
 )
+from search.sections import ObjectiveSection
 from search.space import Space, canonical_point
 from search.spec_errors import ProblemsError
 from search.stages import (
@@ -30,7 +31,7 @@ from search.stages import (
     plan_stages,
 )
 from search.study import StudySpec
-from search.trial import Direction, TrialState
+from search.trial import TrialState
 
 _ASKS = 8  # of the model before its repeated proposals are given up
 
@@ -113,9 +114,8 @@ class Proposer:
         if sampler == "sobol":
             return sobol_point(space, spec.seed, _taken(ledger, stage) + attempt)
         if sampler == "cmaes":
-            metric, direction = spec.objective.metric, spec.objective.direction
             ended = [t for t in ledger.trials.values() if t.state not in ("RUNNING", "FAILED")]
-            order = ranked(ended, metric, direction)
+            order = ranked(ended, spec.objective)
             before = [trial for trial in order if trial.stage_index < stage]
             own = [(t.params, order.index(t)) for t in ended if t.stage_index == stage]
             return evolved_point(space, own, seed, before[0].params if before else None)
@@ -151,20 +151,21 @@ class Proposer:
         return told
 
 
-def ranked(
-    trials: Iterable[TrialState], metric: str, direction: Direction = "maximize"
-) -> list[TrialState]:
+def ranked(trials: Iterable[TrialState], aim: ObjectiveSection) -> list[TrialState]:
     """Sorts ended trials, the best first: whole ones, then stopped by how far they came.
 
-    A score under a small budget is compared with its like only. Diverged trials come last.
+    A score under a small budget is compared with its like only. Trials that break a constraint
+    come after those that keep all, and diverged ones last.
     """
-    sign = 1.0 if direction == "maximize" else -1.0
+    sign = 1.0 if aim.direction == "maximize" else -1.0
 
-    def merit(trial: TrialState) -> tuple[bool, float, float]:
-        objective = trial.objective(metric, direction)
+    def merit(trial: TrialState) -> tuple[bool, bool, float, float]:
+        objective = trial.objective(aim.metric, aim.direction)
         if objective is None or trial.state == "INFEASIBLE":
-            return (False, 0.0, 0.0)
-        return (True, trial.total_kimg, sign * objective.value)
+            return (False, False, 0.0, 0.0)
+        metrics = trial.metrics_at(objective.kimg)
+        keeps = not any(bound.violation(metrics) for bound in aim.bounds)
+        return (True, keeps, trial.total_kimg, sign * objective.value)
 
     return sorted(trials, key=merit, reverse=True)
 

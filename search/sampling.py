@@ -46,7 +46,7 @@ INFEASIBLE_VALUE = 1e9
 
 _POPULATION = 12  # of NSGA-II; Optuna's own 50 would be a whole study
 _GENERATION = "NSGAIISampler:generation"  # where Optuna keeps a trial's
-MOST_BEYOND = 1e9  # what an unknown metric counts as: Optuna's models need numbers
+_UNKNOWN_BEYOND = 1.0  # told where a metric is not known: models would not bear infinity
 _STARTUP_TRIALS = 5  # the stages before have explored already; Optuna's own default is 10
 _STATES = {
     "RUNNING": TrialState.RUNNING,
@@ -159,8 +159,7 @@ def to_frozen_trial(
     COMPLETED is told as COMPLETE with its value. STOPPED is told as PRUNED, so that its value
     under a small budget is not compared with those of whole trials. INFEASIBLE is told as
     COMPLETE with a violated constraint, so that it ranks below every other trial, stopped ones
-    included. FAILED is told as FAIL, from which
-    nothing is learnt, and RUNNING as itself.
+    included. FAILED is told as FAIL, from which nothing is learnt, and RUNNING as itself.
 
     Args:
         space: The searched parameters.
@@ -195,7 +194,10 @@ def to_frozen_trial(
         intermediate_values=_running_best(intermediate_values or {}, direction),
         constraints={
             "diverged": float(state == "INFEASIBLE"),
-            **{name: min(beyond, MOST_BEYOND) for name, beyond in (violations or {}).items()},
+            **{
+                name: beyond if math.isfinite(beyond) else _UNKNOWN_BEYOND
+                for name, beyond in (violations or {}).items()
+            },
         },
     )
 

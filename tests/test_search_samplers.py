@@ -106,10 +106,11 @@ def test_models_come_nearer_to_the_optimum_than_chance(sampler: str, tmp_path: P
     assert regret(sampler) < 0.6 * regret("random")
 
 
-def test_tpe_is_told_who_breaks_a_constraint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_models_are_told_who_breaks_a_constraint(sampler: str, tmp_path: Path) -> None:
     def share_that_keeps(*constraints: str) -> float:
         """Where the objective pulls the other way: it is best without dropout."""
-        spec = study_of("tpe", 40).model_copy(
+        spec = study_of(sampler, 40).model_copy(
             update={"objective": ObjectiveSection(constraints=constraints)}
         )
         with open_history(tmp_path / str(len(constraints)), spec) as history:
@@ -187,8 +188,7 @@ def test_whole_trials_rank_before_stopped_ones_and_diverged_ones_last(tmp_path: 
     with open_history(tmp_path, spec) as history:
         work_off(history, spec)
         trials = list(history.ledger.trials.values())
-    metric = "validation_log_likelihood"
-    order = ranked(trials, metric)
+    order = ranked(trials, ObjectiveSection())
     whole = [t for t in order if t.state == "COMPLETED"]
     stopped = [t for t in order if t.state == "STOPPED"]
     infeasible = [t for t in order if t.state == "INFEASIBLE"]
@@ -197,6 +197,11 @@ def test_whole_trials_rank_before_stopped_ones_and_diverged_ones_last(tmp_path: 
     for each in (whole, stopped):
         values = [value_of(trial.params) for trial in each]
         assert values == sorted(values, reverse=True)
-    lowest_first = ranked(trials, metric, "minimize")
+    lowest_first = ranked(trials, ObjectiveSection(direction="minimize"))
     assert lowest_first[: len(whole)] == whole[::-1]
+    kept = ranked(trials, ObjectiveSection(constraints=("recall >= 0.3",)))
+    keeps = [float(trial.params["d_dropout"]) >= 0.3 for trial in kept[: -len(infeasible)]]
+    assert keeps == sorted(keeps, reverse=True)
+    assert len(set(keeps)) == 2
+    assert kept[-len(infeasible) :] == infeasible
     assert len({cell_key(trial.params) for trial in order}) == len(order)
