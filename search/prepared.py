@@ -175,7 +175,8 @@ def read_study(output: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise StudyError(
-            f"{path}: must exist to be resumed, but does not; start it without --resume"
+            f"{path}: is missing; is this the folder of a study? (A new one is started without "
+            "--resume)"
         ) from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: cannot be read ({error})") from None

@@ -65,8 +65,6 @@ def read_trial(folder: Path, number: int) -> RecordedTrial:
         RecordError: A file is missing or broken, or holds no such trial.
         StudyError: `study.json` is not as the search wrote it.
     """
-    if not (folder / STUDY_NAME).exists():
-        raise RecordError(f"{folder / STUDY_NAME}: is missing; is this the folder of a study?")
     study = read_study(folder)
     row = _row(folder, number, study)
     measured = {

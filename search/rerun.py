@@ -11,12 +11,12 @@ from typing import Any
 
 from cgan_core.config import ConfigError
 from cgan_core.data import DataError
+from search.command_line import DONE, INTERRUPTED, USER_ERROR, Parser
 from search.comparison import Comparison, Difference
 from search.parquet import RecordError
 from search.prepared import StudyError
 from search.recorded_trial import RecordedTrial, read_trial
 from search.repetition import differences_of_place, repeating
-from search.run import DONE, INTERRUPTED, USER_ERROR, Parser
 from search.study import SpecError
 from search.tracked_trial import read_tracked
 from search.tracking_place import TrackingError
@@ -90,6 +90,8 @@ def _read(run: str, tracking_uri: str | None) -> RecordedTrial:
     folder, colon, number = run.rpartition(":")
     if colon and number.isdecimal():
         return read_trial(Path(folder), int(number))
+    if colon and Path(folder).is_dir():
+        raise RecordError(f"{run}: a trial must be named by its number, as in {folder}:0")
     if Path(run).is_dir():
         raise RecordError(f"{run}: is a folder; say which of its trials, as in {run}:0")
     return read_tracked(run, tracking_uri)

@@ -10,20 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
 from search.journal import JournalError, JournalExists
 from search.referee import StudyFailedError
 from search.stop_request import StudyInterrupted
 from search.study import SpecError, load_spec, parse_duration
-
-DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the command."""
-        self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists the options)\n")
 
 
 def parser() -> Parser:

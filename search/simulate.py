@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cgan_core.streams import derive_seed
+from search.command_line import DONE, USER_ERROR, Parser
 from search.hyperband import make_brackets
 from search.learning_curves import ClosedFormCurves, LearningCurves, RecordedCurves
 from search.pruners import (
@@ -24,7 +25,6 @@ from search.scheduling import rung_levels
 from search.simulated_sampling import RandomSampler, TPESampler
 from search.simulation import SECONDS_PER_HOUR, Outcome, Sampler, SimulatedState, Simulation
 
-DONE, USER_ERROR = 0, 2
 SCHEDULERS = ("asha", "paired", "promotion", "median", "hyperband", "none")
 HOURS_SHOWN = 10  # points of the anytime curve in the JSON
 
@@ -58,9 +58,9 @@ def make_pruner(
     return HalvingPruner(rungs, reduction_factor)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Creates the parser."""
-    p = argparse.ArgumentParser(prog="python -m search.simulate", description=__doc__)
+    p = Parser(prog="python -m search.simulate", description=__doc__)
     p.add_argument(
         "record",
         nargs="?",
@@ -68,13 +68,26 @@ def parser() -> argparse.ArgumentParser:
         metavar="RECORD",
         help="a study's folder; without it curves by a formula",
     )
-    p.add_argument("--scheduler", nargs="+", choices=SCHEDULERS, default=["asha"])
-    p.add_argument("--sampler", choices=("random", "tpe"), default="random")
-    p.add_argument("--workers", type=int, default=4, metavar="N", help="trials at a time")
-    p.add_argument("--trials", type=int, default=100, metavar="N", help="trials in all")
+    p.add_argument(
+        "--scheduler",
+        nargs="+",
+        choices=SCHEDULERS,
+        default=["asha"],
+        help="those to compare (default: asha); paired needs curves by formula",
+    )
+    p.add_argument(
+        "--sampler", choices=("random", "tpe"), default="random", help="tpe takes minutes"
+    )
+    for name, default, meaning in (
+        ("--workers", 4, "trials at a time"),
+        ("--trials", 100, "trials in all"),
+        ("--studies", 1, "repeat over so many seeds"),
+        ("--seed", 0, "of the first of them"),
+    ):
+        p.add_argument(
+            name, type=int, default=default, metavar="N", help=f"{meaning} (default: {default})"
+        )
     p.add_argument("--hours", type=float, metavar="H", help="virtual time after which all ends")
-    p.add_argument("--studies", type=int, default=1, metavar="N", help="repeat over so many seeds")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument(
         "--grace-kimg",
         type=float,
@@ -109,9 +122,9 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: An option makes no sense, or the record cannot be replayed.
     """
-    for name in ("workers", "trials", "studies"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: must be at least 1, but got {getattr(options, name)}")
+    for name, least in (("workers", 1), ("trials", 1), ("studies", 1), ("seed", 0)):
+        if (given := getattr(options, name)) < least:
+            raise ValueError(f"--{name}: must be at least {least}, but got {given}")
     recorded = RecordedCurves(options.record) if options.record else None
     if recorded and recorded.left_out:
         sys.stderr.write(
@@ -120,6 +133,8 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
             "fair sample: to compare schedulers, record a study with --set scheduler.kind=none\n"
         )
     grace, factor = _rungs(options, recorded)
+    for scheduler in options.scheduler:  # before any of them takes its time
+        make_pruner(scheduler, recorded or ClosedFormCurves(options.seed), grace, factor)
     outcomes: dict[str, list[Outcome]] = {}
     for scheduler in options.scheduler:
         outcomes[scheduler] = [

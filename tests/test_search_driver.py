@@ -21,12 +21,13 @@ from mlflow.tracking import MlflowClient
 from tiny_study import content, write_npz, write_space
 
 from search import run_study
+from search.command_line import DONE
 from search.events import Proposed, Retried, SessionOpened, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
 from search.prepared import StudyError
-from search.run import DONE, main
+from search.run import main
 from search.screen import Screen
 from search.stop_request import StudyInterrupted
 from search.study import StudySpec

@@ -239,6 +239,8 @@ def test_what_cannot_be_repeated_is_told_in_one_message(
     uri = ("--tracking-uri", recorded.uri)
     assert "holds no trial 9; its trials are 0 to 3" in refused(f"{copy}:9")
     assert f"as in {copy}:0" in refused(str(copy))
+    assert "a trial must be named by its number" in refused(f"{copy}:six")
+    assert "is this the folder of a study?" in refused(f"{copy / 'nope'}:0")
     assert "cannot be read from sqlite" in refused("0" * 32, *uri)
     parent = connect(find_place(recorded.uri)).get_run(recorded.trials[0].run_id)
     assert "is that of a study" in refused(parent.data.tags[PARENT_TAG], *uri)

@@ -16,12 +16,13 @@ import yaml
 from tiny_study import write_npz, write_space
 
 import search.run
+from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR
 from search.events import SessionOpened
 from search.history import History
 from search.lines import Lines
 from search.prepared import PreparedStudy
 from search.referee import StudyFailedError
-from search.run import DONE, FAULT, INTERRUPTED, USER_ERROR, main, resume_command
+from search.run import main, resume_command
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import load_spec
 
@@ -233,7 +234,11 @@ CASES = [
         ("out: must be empty", "holds notes.md", "another folder by --output"),
         write("out/notes.md", "mine"),
     ),
-    Case("nothing to resume", f"{OUT} --resume", ("out", "start it without --resume")),
+    Case(
+        "nothing to resume",
+        f"{OUT} --resume",
+        ("out/study.json", "is this the folder of a study?", "without --resume"),
+    ),
     Case(
         "another spec on --resume",
         f"{OUT} --resume --seed 4 --set budget.measure_kimg=0.1",

@@ -135,7 +135,8 @@ def test_the_table_names_each_scheduler(capsys: pytest.CaptureFixture[str]) -> N
     ("words", "message"),
     [
         (("--workers", "0"), "--workers: must be at least 1, but got 0"),
-        (("nowhere",), "study.json"),
+        (("--seed", "-1"), "--seed: must be at least 0, but got -1"),
+        (("nowhere",), "nowhere/study.json: is missing; is this the folder of a study?"),
         (("--scheduler", "sha"), "invalid choice"),
         (("--reduction-factor", "1"), "`reduction_factor > 1` must hold"),
     ],
