@@ -6,8 +6,9 @@ from pathlib import Path
 from search.hyperband import Hyperband, make_brackets
 from search.median import MedianStopping
 from search.paired import RungPoints
-from search.scheduling import Halving, rung_levels
+from search.scheduling import Halving, PairedError, rung_levels
 from search.study import StudySpec
+from search.waiting import AmongReplicates, ForPromotion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +16,14 @@ class EarlyStopping:
     """Who goes on.
 
     Attributes:
-        rule: A pure function of the ledger, and of the points of rungs where it is paired.
-        points: Where those are kept; None where the rule does not ask for them.
+        rule: Who stops: a pure function of the ledger, and of the points of rungs where it is
+            paired. None where trials are promoted instead.
+        waiting: Where runs wait at rungs; None where each trial has one run and is not promoted.
+        points: Where the points of rungs are kept; None where the rule does not ask for them.
     """
 
-    rule: Halving | Hyperband | MedianStopping
+    rule: Halving | Hyperband | MedianStopping | None
+    waiting: AmongReplicates | ForPromotion | None = None
     points: RungPoints | None = None
 
 
@@ -29,30 +33,41 @@ def early_stopping(spec: StudySpec, output: Path) -> EarlyStopping | None:
     grace, factor = scheduler.grace_kimg, scheduler.reduction_factor
     if scheduler.kind == "none" or grace is None:
         return None
-    if scheduler.kind == "median":
-        return EarlyStopping(
-            rule=MedianStopping(
-                metric=objective.metric, direction=objective.direction, grace_kimg=grace
-            )
-        )
     rungs = rung_levels(grace, budget.kimg_per_trial, factor, budget.measure_kimg)
-    points = RungPoints(output, objective.metric, rungs) if scheduler.paired else None
-    paired_error = None if points is None else points.standard_error
-    rule: Halving | Hyperband
-    if scheduler.kind == "asha":
-        rule = Halving(
+    if scheduler.mode == "promotion":
+        waiting = ForPromotion(rungs, factor, objective.metric, objective.direction)
+        return EarlyStopping(rule=None, waiting=waiting)
+    points = None
+    if scheduler.paired:
+        replication = spec.replication
+        folds, replicates = replication.folds, replication.replicates
+        points = RungPoints(output, objective.metric, rungs, folds, replicates)
+    rule = _rule(spec, grace, rungs, None if points is None else points.standard_error)
+    several = spec.replication.replicates > 1
+    waits = AmongReplicates(rule.levels) if several else None
+    return EarlyStopping(rule=rule, waiting=waits, points=points)
+
+
+def _rule(
+    spec: StudySpec, grace: float, rungs: tuple[float, ...], paired_error: PairedError | None
+) -> Halving | Hyperband | MedianStopping:
+    budget, objective, factor = spec.budget, spec.objective, spec.scheduler.reduction_factor
+    if spec.scheduler.kind == "median":
+        return MedianStopping(
+            metric=objective.metric, direction=objective.direction, grace_kimg=grace
+        )
+    if spec.scheduler.kind == "asha":
+        return Halving(
             metric=objective.metric,
             direction=objective.direction,
             rungs=rungs,
             reduction_factor=factor,
             paired_error=paired_error,
         )
-    else:
-        rule = Hyperband(
-            metric=objective.metric,
-            direction=objective.direction,
-            brackets=make_brackets(grace, budget.kimg_per_trial, factor, budget.measure_kimg),
-            reduction_factor=factor,
-            paired_error=paired_error,
-        )
-    return EarlyStopping(rule=rule, points=points)
+    return Hyperband(
+        metric=objective.metric,
+        direction=objective.direction,
+        brackets=make_brackets(grace, budget.kimg_per_trial, factor, budget.measure_kimg),
+        reduction_factor=factor,
+        paired_error=paired_error,
+    )

@@ -107,19 +107,21 @@ def estimate(
     """Adds up the trials of a study as its rungs are expected to thin them."""
     budget, scheduler = spec.budget, spec.scheduler
     rungs, survivors = _thinned(scheduler, budget)
-    kimg = _expected_kimg(budget.trials, rungs, survivors, budget.kimg_per_trial)
+    replicates = spec.replication.replicates
+    kimg = replicates * _expected_kimg(budget.trials, rungs, survivors, budget.kimg_per_trial)
     per_kimg = (
         calibration.seconds_per_kimg + calibration.seconds_per_measurement / budget.measure_kimg
     )
     running = concurrent * 2 * (calibration.state_bytes + calibration.generator_bytes)
-    ended = budget.trials * (calibration.state_bytes + calibration.generator_bytes)
-    grids = budget.trials * math.ceil(budget.kimg_per_trial / budget.measure_kimg) * GRID_BYTES
+    runs = budget.trials * replicates
+    ended = runs * (calibration.state_bytes + calibration.generator_bytes)
+    grids = runs * math.ceil(budget.kimg_per_trial / budget.measure_kimg) * GRID_BYTES
     return Estimate(
         rungs=rungs,
         survivors=survivors,
         trial_seconds=budget.kimg_per_trial * per_kimg,
         device_seconds=kimg * per_kimg,
-        device_seconds_at_most=budget.trials * budget.kimg_per_trial * per_kimg,
+        device_seconds_at_most=runs * budget.kimg_per_trial * per_kimg,
         concurrent=concurrent,
         pack=pack,
         disk_bytes=running + ended + grids,
@@ -172,6 +174,8 @@ def describe(spec: StudySpec, cost: Estimate) -> list[str]:
         f"trials      {spec.budget.trials} ({plan}), {cost.concurrent} at a time, "
         f"{spec.budget.kimg_per_trial:g} kimg each",
     ]
+    if spec.replication.replicates > 1:
+        lines.append(f"replicates  {_replicates(spec)}")
     if cost.pack > 1:
         device = "a GPU" if spec.resources.gpus_per_trial else "a node's CPUs"
         lines.append(f"packs       {cost.pack} trials share an engine and {device} in equal parts")
@@ -192,6 +196,12 @@ def describe(spec: StudySpec, cost: Estimate) -> list[str]:
         f"disk        at most {cost.disk_bytes / 1e9:.1f} GB",
     ]
     return lines
+
+
+def _replicates(spec: StudySpec) -> str:
+    seeds, folds = spec.replication.replicates // spec.replication.folds, spec.replication.folds
+    parts = f", {folds} folds times {seeds} seeds" if folds > 1 else " with seeds of their own"
+    return f"each trial is {spec.replication.replicates} runs{parts}, judged by their mean"
 
 
 def duration(seconds: float) -> str:

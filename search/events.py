@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -36,6 +36,15 @@ Seconds = Annotated[Finite, Field(ge=0.0)]
 Stage = Literal["manual", "random_grid", "model"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
+# Why a run is made: for the search itself, to tell two trials apart, or to confirm the best.
+Purpose = Literal["search", "race", "confirmation"]
+
+
+class RunKey(NamedTuple):
+    """One training: a trial's number and which of its replicates."""
+
+    number: int
+    replicate: int = 0
 
 
 def _now() -> datetime:
@@ -82,7 +91,11 @@ class SessionClosed(_Event):
 
 
 class Proposed(_Event):
-    """A cell was claimed under the next number."""
+    """A cell was claimed under the next number, and with it the trial's runs.
+
+    `seed` is that of the first run, `further_seeds` are those of its other replicates. With
+    `folds` above 1, replicate r leaves fold r mod `folds` out of its training set.
+    """
 
     event: Literal["proposed"] = "proposed"
     number: Count
@@ -91,10 +104,45 @@ class Proposed(_Event):
     params: Params
     cell: str
     seed: Int64
+    further_seeds: tuple[Int64, ...] = ()
+    folds: Annotated[int, Field(ge=1)] = 1
+
+    def fold(self, replicate: int) -> int | None:
+        """The fold that a replicate leaves out, None where there are none."""
+        return replicate % self.folds if self.folds > 1 else None
 
 
-class Started(_Event):
-    """An attempt at a trial began on a device, from scratch (0 kimg) or from a checkpoint.
+class Replicated(_Event):
+    """A further run of a trial was claimed, under the next replicate."""
+
+    event: Literal["replicated"] = "replicated"
+    number: Count
+    replicate: Annotated[int, Field(ge=1)]
+    purpose: Literal["race", "confirmation"]
+    seed: Int64
+    fold: Count | None = None
+
+
+class Promoted(_Event):
+    """A trial whose runs wait at a rung is to train on."""
+
+    event: Literal["promoted"] = "promoted"
+    number: Count
+    kimg: Kimg
+
+
+class _OfRun(_Event):
+    number: Count
+    replicate: Count = 0
+
+    @property
+    def run(self) -> RunKey:
+        """The run that it happened to."""
+        return RunKey(self.number, self.replicate)
+
+
+class Started(_OfRun):
+    """An attempt at a run began on a device, from scratch (0 kimg) or from a checkpoint.
 
     `pid` is the process that trains it, `pack` how many trials that advances together at most.
     `threads`, `streams`, `torch` and `processor` are what its numbers depend on beside seed and
@@ -102,7 +150,6 @@ class Started(_Event):
     """
 
     event: Literal["started"] = "started"
-    number: Count
     attempt: Count
     from_kimg: Kimg = 0.0
     node: str
@@ -115,39 +162,40 @@ class Started(_Event):
     processor: str | None = None
 
 
-class Checkpointed(_Event):
-    """The whole state of a trial was saved; `path` is relative to the output folder."""
+class Checkpointed(_OfRun):
+    """The whole state of a run was saved; `path` is relative to the output folder."""
 
     event: Literal["checkpointed"] = "checkpointed"
-    number: Count
     kimg: Kimg
     path: str
 
 
-class Measured(_Event):
-    """A trial was scored; `elapsed_seconds` counts its own time since its first step."""
+class Measured(_OfRun):
+    """A run was scored; `elapsed_seconds` counts its own time since its first step."""
 
     event: Literal["measured"] = "measured"
-    number: Count
-    replicate: Count = 0
     kimg: Kimg
     elapsed_seconds: Seconds
     metrics: dict[str, Finite]
 
 
-class Retried(_Event):
-    """A machine failed under a trial, which keeps its number and will be started again."""
+class Paused(_OfRun):
+    """A run was taken off its machine, to be gone on with from its checkpoint."""
+
+    event: Literal["paused"] = "paused"
+
+
+class Retried(_OfRun):
+    """A machine failed under a run, which keeps its number and will be started again."""
 
     event: Literal["retried"] = "retried"
-    number: Count
     cause: str
 
 
-class Ended(_Event):
-    """A trial reached its final state; INFEASIBLE and FAILED say why."""
+class Ended(_OfRun):
+    """A run reached its final state; INFEASIBLE and FAILED say why."""
 
     event: Literal["ended"] = "ended"
-    number: Count
     state: EndState
     reason: str | None = None
 
@@ -158,7 +206,8 @@ class Ended(_Event):
         return self
 
 
-TrialEvent = Proposed | Started | Checkpointed | Measured | Retried | Ended
+RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
+TrialEvent = Proposed | Replicated | Promoted | RunEvent
 Event = StudyOpened | SessionOpened | SessionClosed | TrialEvent
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -22,8 +22,9 @@ from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from cgan_core.training import Checkpoint, Trainer, next_point
 from search.data_source import DataSource
+from search.events import RunKey
 from search.machine import processor
-from search.points import write_points
+from search.points import picture_folder, write_points
 from search.trial import Direction
 from search.trial_run import Progress
 
@@ -220,7 +221,8 @@ class GANRun:
         config = member.config
         examples = member.examples
         grid = class_grid(generator, config, examples.kind, examples.grid_vectors())
-        picture = self.runs.output / "samples" / str(number) / f"{point:g}.png"
+        folder = picture_folder(RunKey(number, replicate))
+        picture = self.runs.output / "samples" / folder / f"{point:g}.png"
         save_grid(to_bytes(grid, shape), picture)
         if improved:
             path = self.runs.output / "points" / f"{number}-{replicate}.parquet"

@@ -106,6 +106,10 @@ class Hyperband:
     paired_error: PairedError | None = None
     name: ClassVar[str] = "hyperband"
 
+    def levels(self, number: int) -> tuple[float, ...]:
+        """Where the runs of trial `number` are judged together, in kimg."""
+        return self.brackets[bracket_of(number, self.brackets)].rungs
+
     def rung_to_stop_at(self, number: int, trials: Mapping[int, TrialState]) -> float | None:
         """The rung at which trial `number` falls below its bracket's cut, else None."""
         courses = {n: course(t, self.metric, self.direction) for n, t in trials.items()}

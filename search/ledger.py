@@ -9,7 +9,10 @@ from search.constraints import Constraint
 from search.events import (
     Event,
     ParamValue,
+    Promoted,
     Proposed,
+    Replicated,
+    RunKey,
     SessionClosed,
     SessionOpened,
     Stage,
@@ -17,6 +20,7 @@ from search.events import (
     StudyOpened,
     TrialEvent,
 )
+from search.run_state import RunState
 from search.trial import Direction, Objective, TrialState, TrialStateName
 
 __all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
@@ -90,8 +94,14 @@ class Ledger:
                 refusal = self._refusal_to_propose(event)
             case _ if event.number not in self.trials:
                 refusal = f"trial {event.number} was never proposed"
+            case Replicated():
+                refusal = self._refusal_to_replicate(event)
+            case Promoted():
+                refusal = self._refusal_to_promote(event)
+            case _ if event.replicate not in self.trials[event.number].runs:
+                refusal = f"its replicate {event.replicate} was never claimed"
             case _:
-                refusal = self.trials[event.number].refusal(event)
+                refusal = self.run(event.run).refusal(event)
         if refusal is not None:
             number = f" of trial {event.number}" if isinstance(event, TrialEvent) else ""
             raise LedgerError(f"`{event.event}`{number} cannot follow: {refusal}")
@@ -112,8 +122,12 @@ class Ledger:
                 self.session_open = False
             case Proposed():
                 self._propose(event)
+            case Replicated():
+                self._claim_further(event)
+            case Promoted():
+                self.trials[event.number].promoted_kimg = event.kimg
             case _:
-                self.trials[event.number].take(event)
+                self.run(event.run).take(event)
                 if isinstance(event, Started):
                     self.pack = event.pack
         if self._seen:
@@ -123,9 +137,18 @@ class Ledger:
         """The number that the next proposal must have."""
         return len(self.trials)
 
-    def unfinished(self) -> list[TrialState]:
-        """Trials without a final state, by number."""
-        return [trial for trial in self.trials.values() if trial.state == "RUNNING"]
+    def run(self, key: RunKey) -> RunState:
+        """A run of a trial."""
+        return self.trials[key.number].runs[key.replicate]
+
+    @property
+    def runs(self) -> list[RunState]:
+        """All runs, by number and replicate."""
+        return [run for trial in self.trials.values() for run in trial.runs.values()]
+
+    def unfinished(self) -> list[RunState]:
+        """Runs without a final state, by number and replicate."""
+        return [run for run in self.runs if not run.ended]
 
     def count_by_state(self) -> dict[TrialStateName, int]:
         """How many trials are in each state, zeros included."""
@@ -147,16 +170,16 @@ class Ledger:
         """The best trial so far that is neither INFEASIBLE nor FAILED.
 
         A running trial may be it. Whatever the metric, a trial whose pooled log-likelihood at its
-        best measurement is not above `untrained` never is, nor one that breaks a constraint there.
+        best is not above `untrained` never is, nor one that breaks a constraint there.
         Of equals the lowest number.
         """
         sign = 1.0 if direction == "maximize" else -1.0
         best, best_value = None, -math.inf
         for trial in self.trials.values():
             objective = trial.objective(metric, direction)
-            if objective is None or trial.state in ("INFEASIBLE", "FAILED"):
+            if objective is None or not trial.eligible:
                 continue
-            metrics = trial.metrics_at(objective.kimg)
+            metrics = objective.metrics
             if any(constraint.violation(metrics) for constraint in constraints):
                 continue
             pooled = metrics.get("validation_log_likelihood")
@@ -206,10 +229,49 @@ class Ledger:
             proposed_at=event.at,
         )
         self.cells[event.cell] = event.number
+        self._claim_runs(event)
+
+    def _refusal_to_replicate(self, event: Replicated) -> str | None:
+        trial = self.trials[event.number]
+        if event.replicate != len(trial.runs):
+            return (
+                f"`replicate == {len(trial.runs)}` must hold, but got replicate={event.replicate}"
+            )
+        return None
+
+    def _refusal_to_promote(self, event: Promoted) -> str | None:
+        trial = self.trials[event.number]
+        if trial.state != "RUNNING":
+            return f"it ended {trial.state}"
+        if event.kimg <= trial.promoted_kimg:
+            return f"it was promoted from {trial.promoted_kimg} kimg already"
+        return None
+
+    def _claim_runs(self, event: Proposed) -> None:
+        runs = self.trials[event.number].runs
+        for replicate, seed in enumerate((event.seed, *event.further_seeds)):
+            runs[replicate] = RunState(
+                number=event.number,
+                replicate=replicate,
+                purpose="search",
+                seed=seed,
+                fold=event.fold(replicate),
+                claimed_at=event.at,
+            )
+
+    def _claim_further(self, event: Replicated) -> None:
+        self.trials[event.number].runs[event.replicate] = RunState(
+            number=event.number,
+            replicate=event.replicate,
+            purpose=event.purpose,
+            seed=event.seed,
+            fold=event.fold,
+            claimed_at=event.at,
+        )
 
     def _open_session(self, event: SessionOpened) -> None:
         self.sessions.append(event)
         self._seen.append(event.at)
         self.session_open = True
-        for trial in self.trials.values():  # the machines of the session before are gone
-            trial.active = False
+        for run in self.runs:  # the machines of the session before are gone
+            run.active = False

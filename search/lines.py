@@ -58,5 +58,5 @@ class Lines:
         pooled = trial.objective("validation_log_likelihood")
         above = pooled and self.above_real_data(pooled.value, pooled.standard_error)
         best = trial.objective(spec.objective.metric, spec.objective.direction)
-        guarded = self.guardrails.flags(trial.metrics_at(best.kimg)) if best else ()
+        guarded = self.guardrails.flags(best.metrics) if best else ()
         return (*(("above_real_data",) if above else ()), *guarded)

@@ -35,8 +35,7 @@ def decide_by_median(
     means = sorted(
         _mean(one, kimg) for n, one in courses.items() if n != number and one.kimg >= kimg
     )
-    best = max(value for _, value in mine.points)
-    return kimg if below_median(best, means) else None
+    return kimg if below_median(mine.best(), means) else None
 
 
 def below_median(best: float, means: Sequence[float]) -> bool:
@@ -67,6 +66,10 @@ class MedianStopping:
     direction: Direction
     grace_kimg: float
     name: ClassVar[str] = "median"
+
+    def levels(self, number: int) -> tuple[float, ...]:
+        """Where the runs of trial `number` wait for each other, in kimg."""
+        return (self.grace_kimg,)
 
     def rung_to_stop_at(self, number: int, trials: Mapping[int, TrialState]) -> float | None:
         """The kimg at which trial `number` is below the median, None where it goes on."""

@@ -1,6 +1,7 @@
 """The end of a study: its winner, one look at the test set, `summary.json` and `best/`."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from cgan_core.references import reference_lines
 from cgan_core.samples import Samples
 from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
+from search.events import RunKey
 from search.ledger import Ledger, TrialState
 from search.lines import Lines
 from search.record import write_json_atomic
+from search.run_state import RunState
 from search.study import StudySpec
+from search.trial import Direction
 
 SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
 
@@ -53,7 +57,7 @@ class Closing:
         self._spec, self._ledger, self._evaluator = spec, ledger, evaluator
         self._lines, self._output = lines, output
 
-    def write(self, run_ids: Mapping[int, str], tracking_uri: str) -> dict[str, Any]:
+    def write(self, run_ids: Mapping[int | RunKey, str], tracking_uri: str) -> dict[str, Any]:
         """Writes `best/` and `summary.json`, and returns the latter."""
         winner = winner_of(self._spec, self._ledger, self._lines)
         test: dict[str, Any] | None = None
@@ -78,20 +82,23 @@ class Closing:
         return summary
 
     def _model_of(self, winner: TrialState) -> Model:
-        scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
-        assert winner.checkpoint is not None
-        assert scored is not None
-        folder = self._output / winner.checkpoint.path
+        metric, direction = self._spec.objective.metric, self._spec.objective.direction
+        run = best_run(winner.search_runs, metric, direction)
+        best = run.best(metric, direction)
+        assert run.checkpoint is not None
+        assert best is not None
+        folder = self._output / run.checkpoint.path
         state = BestState.load(folder)
-        if state.parameters is None or state.kimg != scored.kimg:
+        if state.parameters is None or state.kimg != best.kimg:
             raise RuntimeError(
-                f"{folder}: must hold the generator at {scored.kimg:g} kimg, the best of trial "
+                f"{folder}: must hold the generator at {best.kimg:g} kimg, the best of trial "
                 f"{winner.number}, but holds that at {state.kimg:g} kimg"
             )
         kind = self._evaluator.examples.kind
         provenance = {
             "study": self._spec.study,
             "trial": winner.number,
+            "replicate": run.replicate,
             "kimg": state.kimg,
             "dataset": self._dataset(),
         }
@@ -131,7 +138,9 @@ class Closing:
             "source": splits.source,
         }
 
-    def _best_entry(self, winner: TrialState, run_ids: Mapping[int, str]) -> dict[str, Any]:
+    def _best_entry(
+        self, winner: TrialState, run_ids: Mapping[int | RunKey, str]
+    ) -> dict[str, Any]:
         scored = winner.objective(self._spec.objective.metric, self._spec.objective.direction)
         assert scored is not None
         return {
@@ -141,11 +150,27 @@ class Closing:
             "metric": self._spec.objective.metric,
             "objective": scored.value,
             "standard_error": scored.standard_error,
+            "standard_errors": {
+                "points": scored.points_error,
+                "replicates": scored.replicates_error,
+            },
+            "replicates": scored.replicates,
             "kimg": scored.kimg,
-            "metrics": winner.metrics_at(scored.kimg),
+            "metrics": scored.metrics,
             "run_id": run_ids.get(winner.number),
             "flags": list(self._lines.flags_of(self._spec, winner)),
         }
+
+
+def best_run(runs: Sequence[RunState], metric: str, direction: Direction) -> RunState:
+    """The run with the best measurement; its generator is what a trial of several leaves."""
+    sign = 1.0 if direction == "maximize" else -1.0
+
+    def merit(run: RunState) -> float:
+        best = run.best(metric, direction)
+        return -math.inf if best is None else sign * best.metrics[metric]
+
+    return max(runs, key=merit)
 
 
 def test_entry(scores: Scores, guarded: GuardrailScores) -> dict[str, Any]:

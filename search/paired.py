@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 from jaxtyping import Float
 
+from search.events import RunKey
 from search.parquet import RecordError, replacing
 from search.points import read_points
 
@@ -36,9 +38,9 @@ def paired_standard_error(left: Vector, right: Vector) -> float:
 
 @dataclass(frozen=True)
 class RungPoints:
-    """Per-point likelihoods of each trial at each rung, in `points/rungs/`.
+    """Per-point likelihoods of each run at each rung, in `points/rungs/`.
 
-    A worker keeps only those of a trial's best measurement so far. At a rung that is the one the
+    A worker keeps only those of a run's best measurement so far. At a rung that is the one the
     rung judges, so the driver copies the file there, before it records the measurement: whatever
     the record says of a rung, the file is there, also after a kill.
 
@@ -46,38 +48,57 @@ class RungPoints:
         output: The study's folder.
         metric: The objective, one that is a mean over points.
         rungs: Levels in kimg.
+        folds: Of how many folds the runs of a trial leave out one each; 1 where of none.
+        replicates: Runs of a trial.
     """
 
     output: Path
     metric: str
     rungs: Sequence[float]
+    folds: int = 1
+    replicates: int = 1
 
-    def keep(self, number: int, kimg: float) -> None:
-        """Copies the points of a trial if it stands at a rung; without a file nothing is kept.
+    def keep(self, run: RunKey, kimg: float) -> None:
+        """Copies the points of a run if it stands at a rung; without a file nothing is kept.
 
         Raises:
             RecordError: The copy cannot be written.
         """
-        folder = self.output / POINTS_FOLDER
-        source = folder / f"{number}-0.parquet"
+        source = self.output / POINTS_FOLDER / f"{run.number}-{run.replicate}.parquet"
         for rung in self.rungs:
             if math.isclose(kimg, rung) and source.exists():
-                with replacing(self._path(number, rung)) as temporary:
+                with replacing(self._path(run, rung)) as temporary:
                     shutil.copyfile(source, temporary)
 
     def standard_error(self, number: int, rival: int, rung: float) -> float | None:
-        """That of the difference of two trials at a rung, in nats; None where points lack."""
-        mine, other = self._read(number, rung), self._read(rival, rung)
-        if mine is None or other is None:
-            return None
-        return paired_standard_error(mine, other)
+        """That of the difference of two trials at a rung, in nats; None where points lack.
 
-    def _path(self, number: int, rung: float) -> Path:
-        return self.output / POINTS_FOLDER / RUNGS_FOLDER / f"{number}-0-{rung:g}.parquet"
+        With several runs each, the error from points, sqrt(p_1^2 + ... + p_k^2) / k over the
+        folds, and that from seeds, s / sqrt(n) of the n runs' differences, add in squares: the
+        points are common to all runs of a fold, so the spread of the runs does not show them.
+        """
+        differences = []
+        for replicate in range(self.replicates):
+            mine = self._read(RunKey(number, replicate), rung)
+            other = self._read(RunKey(rival, replicate), rung)
+            if mine is None or other is None:
+                return None
+            differences.append(mine.astype(np.float64) - other)
+        by_fold = [np.mean(differences[fold :: self.folds], axis=0) for fold in range(self.folds)]
+        errors = [paired_standard_error(one, np.zeros_like(one)) for one in by_fold]
+        from_points = math.hypot(*errors) / self.folds
+        if len(differences) == 1:
+            return from_points
+        means = [float(one.mean()) for one in differences]
+        return math.hypot(from_points, stdev(means) / math.sqrt(len(means)))
 
-    def _read(self, number: int, rung: float) -> Vector | None:
+    def _path(self, run: RunKey, rung: float) -> Path:
+        name = f"{run.number}-{run.replicate}-{rung:g}.parquet"
+        return self.output / POINTS_FOLDER / RUNGS_FOLDER / name
+
+    def _read(self, run: RunKey, rung: float) -> Vector | None:
         try:
-            points = read_points(self._path(number, rung))
+            points = read_points(self._path(run, rung))
         except RecordError:
             return None
         return points.pooled if self.metric == "validation_log_likelihood" else points.conditional

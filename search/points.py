@@ -7,7 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from search.events import RunKey
 from search.parquet import RecordError, read_table, write_table
+
+
+def picture_folder(run: RunKey) -> str:
+    """The folder of a run's pictures within `samples/`."""
+    return f"{run.number}-{run.replicate}" if run.replicate else f"{run.number}"
 
 
 class Points(NamedTuple):

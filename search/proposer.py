@@ -59,14 +59,24 @@ class Proposer:
                 return self._proposed(planned, params, ledger.next_number())
         return None
 
+    def has_more(self, ledger: Ledger) -> bool:
+        """Whether a stage has trials left; cheap, and only a stage may find that it has not."""
+        return any(
+            _taken(ledger, planned.index) < planned.trials for planned in self._plan(ledger)
+        )
+
     def _proposed(self, planned: PlannedStage, params: Params, number: int) -> Proposed:
+        replication = self._spec.replication
+        seeds = [trial_seed(self._spec.seed, number, r) for r in range(replication.replicates)]
         return Proposed(
             number=number,
             stage=planned.stage.kind,
             stage_index=planned.index,
             params=params,
             cell=cell_key(params),
-            seed=trial_seed(self._spec.seed, number),
+            seed=seeds[0],
+            further_seeds=tuple(seeds[1:]),
+            folds=replication.folds,
         )
 
     def _plan(self, ledger: Ledger) -> list[PlannedStage]:
@@ -140,8 +150,12 @@ class Proposer:
                 value = worst(whole) if whole else None
             unknown = trial.state == "COMPLETED" and value is None
             state = "FAILED" if unknown else trial.state
-            curve = {m.kimg: m.metrics[metric] for m in trial.measurements if metric in m.metrics}
-            metrics = trial.metrics_at(objective.kimg) if objective else {}
+            curve = {
+                kimg: metrics[metric]
+                for kimg, metrics in trial.curve().items()
+                if metric in metrics
+            }
+            metrics = objective.metrics if objective else {}
             broken = {str(bound): bound.violation(metrics) for bound in bounds}
             told.append(
                 to_frozen_trial(
@@ -163,9 +177,8 @@ def ranked(trials: Iterable[TrialState], aim: ObjectiveSection) -> list[TrialSta
         objective = trial.objective(aim.metric, aim.direction)
         if objective is None or trial.state == "INFEASIBLE":
             return (False, False, 0.0, 0.0)
-        metrics = trial.metrics_at(objective.kimg)
-        keeps = not any(bound.violation(metrics) for bound in aim.bounds)
-        return (True, keeps, trial.total_kimg, sign * objective.value)
+        keeps = not any(bound.violation(objective.metrics) for bound in aim.bounds)
+        return (True, keeps, trial.kimg, sign * objective.value)
 
     return sorted(trials, key=merit, reverse=True)
 

@@ -1,4 +1,4 @@
-"""The record of a study as Parquet: one row a trial, one row a measurement.
+"""The record of a study as Parquet: one row a trial, one a run, one a measurement.
 
 This is the contract with reports and with other programs: columns and their meaning are those
 of the output folder, and reading gives back what was written.
@@ -6,15 +6,14 @@ of the output folder, and reading gives back what was written.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pyarrow as pa
 
-from search.events import ParamValue
-from search.ledger import Direction, Ledger, TrialState
+from search.events import RunKey
+from search.ledger import Direction, Ledger
 from search.parquet import (
     RecordError,
     dotted_columns,
@@ -24,23 +23,28 @@ from search.parquet import (
     write_table,
 )
 from search.points import Points, read_points, write_points
+from search.record_rows import MeasurementRecord, RunRecord, TrialRecord
 
 __all__ = [
     "MeasurementRecord",
     "Points",
     "RecordError",
+    "RunRecord",
     "TrialRecord",
     "read_measurements",
     "read_points",
+    "read_runs",
     "read_trials",
     "write_json_atomic",
     "write_measurements",
     "write_points",
     "write_record",
+    "write_runs",
     "write_trials",
 ]
 
 TRIALS_NAME = "trials.parquet"
+RUNS_NAME = "runs.parquet"
 MEASUREMENTS_NAME = "measurements.parquet"
 
 _ARROW: dict[Any, Any] = {
@@ -55,75 +59,25 @@ _ARROW: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """One trial, a row of `trials.parquet`.
-
-    `objective` and `standard_error` are in the units of the objective (nats), None before the
-    first measurement and for a trial that is INFEASIBLE or FAILED: what it measured is in the
-    measurements. `replicates` counts the courses averaged in `objective`; `pack` is how many
-    trials its process advanced together at most. `seed`, `threads`, `streams`, `torch` and
-    `processor` are what `search.rerun` needs beside `params` (`search.seat.Place`); None in
-    records that were written before they were.
-    """
-
-    number: int
-    stage: str
-    state: str
-    params: dict[str, ParamValue] = field(default_factory=dict)
-    seed: int | None = None
-    objective: float | None = None
-    standard_error: float | None = None
-    replicates: int = 0
-    elapsed_seconds: float = 0.0
-    total_kimg: float = 0.0
-    run_id: str | None = None
-    reason: str | None = None
-    flags: tuple[str, ...] = ()
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    node: str | None = None
-    device: str | None = None
-    pack: int | None = None
-    threads: int | None = None
-    streams: str | None = None
-    torch: str | None = None
-    processor: str | None = None
-    retries: int = 0
-    dataset_digest: str
-    protocol_digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasurementRecord:
-    """One measurement, a row of `measurements.parquet`; `elapsed_seconds` is the trial's own."""
-
-    number: int
-    replicate: int
-    kimg: float
-    elapsed_seconds: float
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 def write_record(
     ledger: Ledger,
     folder: Path,
     dataset_digest: str,
     protocol_digest: str,
-    run_ids: Mapping[int, str],
+    run_ids: Mapping[int | RunKey, str],
     *,
     metric: str = "validation_log_likelihood",
     direction: Direction = "maximize",
     flags: Mapping[int, Sequence[str]] | None = None,
 ) -> None:
-    """Compacts a ledger into both Parquet files of `folder`, each replaced as a whole.
+    """Compacts a ledger into the Parquet files of `folder`, each replaced as a whole.
 
     Args:
         ledger: The study so far; running trials are written too.
         folder: The output folder.
         dataset_digest: Digest of the data behind every score.
         protocol_digest: Digest of how the scores were made.
-        run_ids: The tracking run of each trial number that has one.
+        run_ids: The tracking run of each trial number and of each run that has one.
         metric: The objective.
         direction: Whether more of it is better.
         flags: What to beware of, for each trial number (docs/protocol.md).
@@ -131,62 +85,26 @@ def write_record(
     Raises:
         RecordError: The folder cannot be written.
     """
-    digests = {"dataset_digest": dataset_digest, "protocol_digest": protocol_digest}
     trials = [
-        _trial_record(
+        TrialRecord.of(
             trial,
             metric,
             direction,
             run_id=run_ids.get(trial.number),
             flags=tuple((flags or {}).get(trial.number, ())),
-            **digests,
+            dataset_digest=dataset_digest,
+            protocol_digest=protocol_digest,
         )
         for trial in ledger.trials.values()
     ]
-    measurements = [
-        MeasurementRecord(
-            number=trial.number,
-            replicate=measured.replicate,
-            kimg=measured.kimg,
-            elapsed_seconds=measured.elapsed_seconds,
-            metrics=measured.metrics,
-        )
-        for trial in ledger.trials.values()
-        for measured in trial.measurements
+    runs = [
+        RunRecord.of(run, metric, direction, run_ids.get(run.key, run_ids.get(run.number)))
+        for run in ledger.runs
     ]
     write_trials(folder, trials)
-    write_measurements(folder, measurements)
-
-
-def _trial_record(
-    trial: TrialState, metric: str, direction: Direction, **others: Any
-) -> TrialRecord:
-    scored = trial.objective(metric, direction)
-    if trial.state in ("INFEASIBLE", "FAILED"):
-        scored = None
-    return TrialRecord(
-        number=trial.number,
-        stage=trial.stage,
-        state=trial.state,
-        params=dict(trial.params),
-        seed=trial.seed,
-        objective=scored.value if scored else None,
-        standard_error=scored.standard_error if scored else None,
-        replicates=scored.replicates if scored else 0,
-        elapsed_seconds=trial.elapsed_seconds,
-        total_kimg=trial.total_kimg,
-        reason=trial.reason,
-        started_at=trial.started_at,
-        ended_at=trial.ended_at,
-        node=trial.node,
-        device=trial.device,
-        pack=trial.pack,
-        threads=trial.threads,
-        streams=trial.streams,
-        torch=trial.torch,
-        processor=trial.processor,
-        retries=trial.retries,
-        **others,
+    write_runs(folder, runs)
+    write_measurements(
+        folder, [MeasurementRecord.of(one) for run in ledger.runs for one in run.measurements]
     )
 
 
@@ -201,6 +119,15 @@ def write_trials(folder: Path, records: Iterable[TrialRecord]) -> None:
         RecordError: The folder cannot be written.
     """
     _write(folder / TRIALS_NAME, TrialRecord, list(records))
+
+
+def write_runs(folder: Path, records: Iterable[RunRecord]) -> None:
+    """Replaces `runs.parquet`.
+
+    Raises:
+        RecordError: The folder cannot be written.
+    """
+    _write(folder / RUNS_NAME, RunRecord, list(records))
 
 
 def write_measurements(folder: Path, records: Iterable[MeasurementRecord]) -> None:
@@ -220,6 +147,15 @@ def read_trials(folder: Path) -> list[TrialRecord]:
     """
     rows = _read(folder / TRIALS_NAME, "params")
     return [TrialRecord(**{**row, "flags": tuple(row["flags"])}) for row in rows]
+
+
+def read_runs(folder: Path) -> list[RunRecord]:
+    """Reads the runs of a study, also while it runs.
+
+    Raises:
+        RecordError: There is no such record, or it is not one of ours.
+    """
+    return [RunRecord(**row) for row in _read(folder / RUNS_NAME)]
 
 
 def read_measurements(folder: Path) -> list[MeasurementRecord]:
@@ -253,14 +189,16 @@ def _write(path: Path, kind: type[Any], records: Sequence[Any]) -> None:
     write_table(path, pa.Table.from_arrays([array for _, array in columns], schema=schema))
 
 
-def _read(path: Path, dotted: str) -> list[dict[str, Any]]:
+def _read(path: Path, dotted: str | None = None) -> list[dict[str, Any]]:
     table = read_table(path)
     plain = {name: _values(table[name]) for name in table.column_names if "." not in name}
-    rows = gather_dotted(dotted, table)
-    return [
-        {**{name: values[index] for name, values in plain.items()}, dotted: row}
-        for index, row in enumerate(rows)
+    rows = [
+        {name: values[index] for name, values in plain.items()} for index in range(table.num_rows)
     ]
+    if dotted is None:
+        return rows
+    gathered = gather_dotted(dotted, table)
+    return [row | {dotted: values} for row, values in zip(rows, gathered, strict=True)]
 
 
 def _values(column: Any) -> list[Any]:

@@ -7,23 +7,29 @@ from typing import Any
 
 from search.parquet import RecordError
 from search.prepared import STUDY_NAME, read_study
-from search.record import TrialRecord, read_measurements, read_trials
-
-REPLICATE = 0  # the only one so far
-_AS_IN_THE_ROW = (
-    *("number", "state", "reason", "params", "seed", "device"),
-    *("threads", "streams", "torch", "processor"),
+from search.record import (
+    RUNS_NAME,
+    RunRecord,
+    TrialRecord,
+    read_measurements,
+    read_runs,
+    read_trials,
 )
+
+_AS_IN_THE_ROW = ("state", "reason", "seed", "device", "threads", "streams", "torch", "processor")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTrial:
-    """One trial of one study.
+    """One run of one trial of one study.
 
     Attributes:
         place: Where the record is, for messages.
         study: The content of `study.json`.
         number: Of the trial in its study.
+        replicate: Which of its runs.
+        purpose: Of the run: `search`, `race` or `confirmation`.
+        fold: The part of the training set that it left out, if any.
         state: As it ended, or RUNNING.
         reason: Why it is INFEASIBLE.
         params: `GANConfig` fields, in MLflow all of them.
@@ -40,6 +46,9 @@ class RecordedTrial:
     place: str
     study: Mapping[str, Any]
     number: int
+    replicate: int
+    purpose: str
+    fold: int | None
     state: str
     reason: str | None
     params: Mapping[str, Any]
@@ -58,27 +67,47 @@ class RecordedTrial:
         return self.state == "INFEASIBLE"
 
 
-def read_trial(folder: Path, number: int) -> RecordedTrial:
-    """Reads a trial from the Parquet files and `study.json` of a study's folder.
+def read_trial(folder: Path, number: int, replicate: int = 0) -> RecordedTrial:
+    """Reads a run of a trial from the Parquet files and `study.json` of a study's folder.
 
     Raises:
-        RecordError: A file is missing or broken, or holds no such trial.
+        RecordError: A file is missing or broken, or holds no such trial or run.
         StudyError: `study.json` is not as the search wrote it.
     """
     study = read_study(folder)
-    row = _row(folder, number, study)
+    trial = _row(folder, number, study)
+    run = _run(folder, trial, replicate)
     measured = {
         m.kimg: m.metrics
         for m in read_measurements(folder)
-        if (m.number, m.replicate) == (number, REPLICATE)
+        if (m.number, m.replicate) == (number, replicate)
     }
     return RecordedTrial(
-        place=f"{folder}:{number}",
+        place=f"{folder}:{number}" + (f":{replicate}" if replicate else ""),
         study=study,
-        pack=row.pack or 1,
+        number=number,
+        replicate=replicate,
+        purpose="search" if isinstance(run, TrialRecord) else run.purpose,
+        fold=None if isinstance(run, TrialRecord) else run.fold,
+        params=trial.params,
+        pack=run.pack or 1,
         measurements=dict(sorted(measured.items())),
-        **{name: getattr(row, name) for name in _AS_IN_THE_ROW},
+        **{name: getattr(run, name) for name in _AS_IN_THE_ROW},
     )
+
+
+def _run(folder: Path, trial: TrialRecord, replicate: int) -> RunRecord | TrialRecord:
+    """The row of a run; that of its trial in a record that was written before runs had theirs."""
+    if not (folder / RUNS_NAME).exists() and replicate == 0:
+        return trial
+    held = [run for run in read_runs(folder) if run.number == trial.number]
+    run = next((run for run in held if run.replicate == replicate), None)
+    if run is None:
+        raise RecordError(
+            f"{folder}: trial {trial.number} has no replicate {replicate}; its replicates are 0 "
+            f"to {len(held) - 1}"
+        )
+    return run
 
 
 def _row(folder: Path, number: int, study: Mapping[str, Any]) -> TrialRecord:

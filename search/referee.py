@@ -1,4 +1,4 @@
-"""What the driver does at each turn of a trial: write it down, then rule whether it goes on."""
+"""What the driver does at each turn of a run: write it down, then rule whether it goes on."""
 
 import dataclasses
 import math
@@ -6,13 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search.early_stopping import EarlyStopping
-from search.events import Checkpointed, Ended, Measured, Retried, Started, TrialEvent
+from search.events import (
+    Checkpointed,
+    Ended,
+    Measured,
+    Paused,
+    Purpose,
+    Retried,
+    RunEvent,
+    RunKey,
+    Started,
+)
 from search.history import History
+from search.proposer import Proposer
+from search.run_queue import RunQueue
+from search.run_state import RunState
 from search.seat import Place
 from search.stop_request import StopRequest
 from search.trial_run import Progress
 
-OnProgress = Callable[[int, Progress], None]
+OnProgress = Callable[[RunKey, Progress], None]
 HOPELESS_FAILURES = 3
 
 
@@ -21,7 +34,7 @@ class StudyFailedError(RuntimeError):
 
 
 class Referee:
-    """Keeps the record of running trials and decides which of them stop.
+    """Keeps the record of running trials and decides which of them stop or pause.
 
     Knows nothing of Ray. A record that cannot be written, or trials that all fail, stop the
     study: the error is kept in `fault`, for Tune swallows or wraps what is raised in its hooks.
@@ -29,38 +42,44 @@ class Referee:
     Args:
         history: the study's record; everything is in it before anything acts on it.
         stop: a wish that the study stop.
+        queue: the runs that want a place.
         early_stopping: who goes on; None lets every trial train to its full budget.
         on_progress: hears of every result, measured or not.
+        proposer: what may propose further trials; None where nothing is proposed any more.
     """
 
     def __init__(
         self,
         history: History,
         stop: StopRequest,
+        queue: RunQueue,
         early_stopping: EarlyStopping | None = None,
         on_progress: OnProgress | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
         self.fault: Exception | None = None
-        self.running: set[int] = set()
+        self.running: set[RunKey] = set()
         self._history = history
         self._stop = stop
+        self._queue = queue
         self._early_stopping = early_stopping
         self._on_progress = on_progress
-        self._rulings: dict[int, Ended] = {}
+        self._proposer = proposer
+        self._rulings: dict[RunKey, Ended | Paused] = {}
         self._failures = 0
         self._measured = False
 
     def started(
-        self, number: int, place: Place, *, pack: int, restored: bool, threads: int | None = None
+        self, key: RunKey, place: Place, *, pack: int, restored: bool, threads: int | None = None
     ) -> None:
         """An attempt begins, from the latest checkpoint if `restored`."""
-        self.running.add(number)
-        trial = self._history.ledger.trials[number]
-        from_kimg = trial.checkpoint.kimg if restored and trial.checkpoint else 0.0
+        self.running.add(key)
+        run = self._history.ledger.run(key)
+        from_kimg = run.checkpoint.kimg if restored and run.checkpoint else 0.0
         self._write(
             Started(
-                number=number,
-                attempt=trial.attempts,
+                **key._asdict(),
+                attempt=run.attempts,
                 from_kimg=from_kimg,
                 pack=pack,
                 threads=threads,
@@ -68,46 +87,46 @@ class Referee:
             )
         )
 
-    def progressed(self, number: int, progress: Progress) -> bool:
-        """Records a measurement; returns whether the trial must stop."""
+    def progressed(self, key: RunKey, progress: Progress) -> bool:
+        """Records a measurement; returns whether the run must leave its machine."""
         infeasible = infeasibility(progress)
         if progress.metrics is not None and not infeasible:
             self._measured = True
-            self._keep_points(number, progress.kimg)
+            self._keep_points(key, progress.kimg)
             self._write(
                 Measured(
-                    number=number,
+                    **key._asdict(),
                     kimg=progress.kimg,
                     elapsed_seconds=progress.elapsed_seconds,
                     metrics=dict(progress.metrics),
                 )
             )
         if self._on_progress is not None:
-            self._on_progress(number, progress)
-        ruling = self._rule(number, progress, infeasible)
+            self._on_progress(key, progress)
+        ruling = self._rule(key, progress, infeasible)
         if ruling is not None:
-            self._rulings[number] = ruling
+            self._rulings[key] = ruling
         return ruling is not None or self.stopping
 
-    def checkpointed(self, number: int, kimg: float, path: Path) -> None:
+    def checkpointed(self, key: RunKey, kimg: float, path: Path) -> None:
         """The state at `kimg` is in the folder `path`, relative to the output folder."""
-        self._write(Checkpointed(number=number, kimg=kimg, path=path.as_posix()))
+        self._write(Checkpointed(**key._asdict(), kimg=kimg, path=path.as_posix()))
 
-    def checkpoint_of(self, number: int) -> str | None:
-        """Returns the folder that the record would resume a trial from."""
-        checkpoint = self._history.ledger.trials[number].checkpoint
+    def checkpoint_of(self, key: RunKey) -> str | None:
+        """Returns the folder that the record would resume a run from."""
+        checkpoint = self._history.ledger.run(key).checkpoint
         return None if checkpoint is None else checkpoint.path
 
-    def retried(self, number: int, cause: str) -> None:
+    def retried(self, key: RunKey, cause: str) -> None:
         """An attempt was lost and another one will follow."""
-        self.running.discard(number)
-        self._rulings.pop(number, None)
-        self._write(Retried(number=number, cause=cause))
+        self.running.discard(key)
+        self._rulings.pop(key, None)
+        self._write(Retried(**key._asdict(), cause=cause))
 
-    def failed(self, number: int, cause: str) -> None:
+    def failed(self, key: RunKey, cause: str) -> None:
         """The last attempt was lost."""
-        self.running.discard(number)
-        self._write(Ended(number=number, state="FAILED", reason=cause))
+        self.running.discard(key)
+        self._end(Ended(**key._asdict(), state="FAILED", reason=cause))
         self._failures += 1
         if self._failures == HOPELESS_FAILURES and not self._measured:
             self.fault = self.fault or StudyFailedError(
@@ -115,50 +134,91 @@ class Referee:
                 f"one by {cause}"
             )
 
-    def finished(self, number: int) -> None:
-        """The trial is off its machine: it ends as ruled, or stays unfinished to be resumed."""
-        self.running.discard(number)
-        ruling = self._rulings.pop(number, None)
-        if ruling is not None:
+    def finished(self, key: RunKey) -> None:
+        """The run is off its machine: it ends as ruled, pauses, or stays to be resumed."""
+        self.running.discard(key)
+        ruling = self._rulings.pop(key, None)
+        if isinstance(ruling, Ended):
+            self._end(ruling)
+        elif ruling is not None:
             self._write(ruling)
 
-    def close_unfinished(self) -> None:
-        """At the end of the time budget, ends the trials that were waiting or hung."""
-        for trial in self._history.ledger.unfinished():
-            self._write(Ended(number=trial.number, state="STOPPED", reason="time_budget"))
+    def settle(self) -> None:
+        """Ends runs whose trial was stopped when the last driver was killed in between."""
+        for trial in self._history.ledger.trials.values():
+            self._end_idle(trial.number)
+
+    def close_unfinished(self, purpose: Purpose, reason: str) -> None:
+        """Ends the runs that were waiting or hung when their time was over."""
+        for run in self._history.ledger.unfinished():
+            if run.purpose == purpose:
+                self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))
+
+    def close_waiting(self) -> None:
+        """At the end of the search, ends the runs that nobody promoted."""
+        for run in self._queue.never_promoted(self._history.ledger):
+            self._write(Ended(**run.key._asdict(), state="STOPPED", reason="asha"))
 
     @property
     def stopping(self) -> bool:
         """Whether no trial should go on."""
         return self._stop.reason is not None or self.fault is not None
 
-    def may_be_resumed(self, number: int) -> bool:
-        """Whether a trial that stops now will be wanted again."""
-        return self.stopping and number not in self._rulings
+    def may_be_resumed(self, key: RunKey) -> bool:
+        """Whether a run that stops now will be wanted again."""
+        return self.stopping and not isinstance(self._rulings.get(key), Ended)
 
-    def _rule(self, number: int, progress: Progress, infeasible: str | None) -> Ended | None:
+    def _rule(
+        self, key: RunKey, progress: Progress, infeasible: str | None
+    ) -> Ended | Paused | None:
+        here, run = key._asdict(), self._history.ledger.run(key)
         if infeasible:
-            return Ended(number=number, state="INFEASIBLE", reason=infeasible)
+            return Ended(**here, state="INFEASIBLE", reason=infeasible)
         if progress.done:
-            return Ended(number=number, state="COMPLETED")
+            return Ended(**here, state="COMPLETED")
         if self._stop.reason == "time_budget":
-            return Ended(number=number, state="STOPPED", reason="time_budget")
-        if progress.metrics is None or self._early_stopping is None or self.fault is not None:
+            return Ended(**here, state="STOPPED", reason="time_budget")
+        if run.purpose != "search":
             return None
-        rule, trials = self._early_stopping.rule, self._history.ledger.trials
-        if rule.rung_to_stop_at(number, trials) is None:
-            return None
-        return Ended(number=number, state="STOPPED", reason=rule.name)
+        reason = self._history.ledger.trials[key.number].stop_reason
+        if reason is None and progress.metrics is not None and self.fault is None:
+            reason = self._falls_behind(key.number)
+            if reason is None and self._pauses(run):
+                return Paused(**here)
+        return None if reason is None else Ended(**here, state="STOPPED", reason=reason)
 
-    def _keep_points(self, number: int, kimg: float) -> None:
+    def _falls_behind(self, number: int) -> str | None:
+        rule = None if self._early_stopping is None else self._early_stopping.rule
+        if rule is None or rule.rung_to_stop_at(number, self._history.ledger.trials) is None:
+            return None
+        return rule.name
+
+    def _pauses(self, run: RunState) -> bool:
+        ledger = self._history.ledger
+        others_wait = self._proposer is not None and self._proposer.has_more(ledger)
+        return self._queue.pauses(run, ledger, others_wait=others_wait)
+
+    def _end(self, ended: Ended) -> None:
+        self._write(ended)
+        self._end_idle(ended.number)
+
+    def _end_idle(self, number: int) -> None:
+        """Ends what is on no machine of a trial that was stopped; the rest stops by itself."""
+        trial = self._history.ledger.trials[number]
+        reason = trial.stop_reason
+        for run in trial.search_runs:
+            if reason is not None and not run.ended and run.key not in self._queue.handed:
+                self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))
+
+    def _keep_points(self, key: RunKey, kimg: float) -> None:
         if self._early_stopping is None or self._early_stopping.points is None or self.fault:
             return
         try:
-            self._early_stopping.points.keep(number, kimg)
+            self._early_stopping.points.keep(key, kimg)
         except Exception as fault:
             self.fault = fault
 
-    def _write(self, event: TrialEvent) -> None:
+    def _write(self, event: RunEvent) -> None:
         if self.fault is not None:
             return
         try:

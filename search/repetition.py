@@ -12,10 +12,10 @@ from search.data_source import DataSource
 from search.gan_run import GANRuns
 from search.machine import SOURCE, versions
 from search.prepared import StudyError
-from search.recorded_trial import REPLICATE, RecordedTrial
+from search.recorded_trial import RecordedTrial
+from search.run_state import THEN
 from search.seat import OwnSeat, Place
 from search.study import StudySpec
-from search.trial import THEN
 
 # What numbers depend on, of the packages whose versions a study records.
 _PACKAGES = ("numpy", "cgan-search", SOURCE)
@@ -75,8 +75,9 @@ def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:
 def _config(trial: RecordedTrial, spec: StudySpec) -> dict[str, Any]:
     return {
         "number": trial.number,
-        "replicate": REPLICATE,
+        "replicate": trial.replicate,
         "seed": trial.seed,
+        "fold": trial.fold,
         "threads": trial.threads or spec.resources.threads,
         "params": dict(trial.params),
     }

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ def parser() -> Parser:
         description="Train a recorded trial again from its record alone, and compare every "
         "measurement. Exit code 0: equal, 1: different, 2: a mistake in what was asked for.",
     )
-    p.add_argument("run", metavar="RUN", help="MLflow run ID, or STUDY_FOLDER:NUMBER")
+    p.add_argument("run", metavar="RUN", help="MLflow run ID, or STUDY_FOLDER:NUMBER[:REPLICATE]")
     p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
     p.add_argument(
         "--until-kimg", type=_positive, metavar="K", help="repeat only the beginning, to K kimg"
@@ -87,9 +88,10 @@ def _rerun(options: argparse.Namespace) -> int:
 
 
 def _read(run: str, tracking_uri: str | None) -> RecordedTrial:
-    folder, colon, number = run.rpartition(":")
-    if colon and number.isdecimal():
-        return read_trial(Path(folder), int(number))
+    named = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", run)
+    if named:
+        return read_trial(Path(named[1]), int(named[2]), int(named[3] or 0))
+    folder, colon, _ = run.rpartition(":")
     if colon and Path(folder).is_dir():
         raise RecordError(f"{run}: a trial must be named by its number, as in {folder}:0")
     if Path(run).is_dir():
@@ -120,7 +122,8 @@ def _title(trial: RecordedTrial, comparison: Comparison) -> str:
     if trial.infeasible and comparison.until_kimg is None:
         until += f", then: {trial.reason}"
     study = trial.study["study"]
-    return f"repeating trial {trial.number} of study {study}, {trial.state}, {until}"
+    which = f"{trial.number}, replicate {trial.replicate}," if trial.replicate else trial.number
+    return f"repeating trial {which} of study {study}, {trial.state}, {until}"
 
 
 def _told(found: Sequence[Difference]) -> str:
@@ -153,7 +156,7 @@ def _identity(trial: RecordedTrial) -> dict[str, Any]:
         "record": trial.place,
         "study": trial.study["study"],
         "number": trial.number,
-        "replicate": 0,
+        "replicate": trial.replicate,
         "state": trial.state,
         "seed": trial.seed,
     }

@@ -1,15 +1,17 @@
 """Draws the runs of a study from its ledger: the one place that says what MLflow shows."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.events import Measured, SessionClosed, StudyOpened
+from search.events import RunKey, SessionClosed, StudyOpened
+from search.points import picture_folder
 from search.run_picture import KIMG, Dataset, Point, RunPicture, Status
-from search.trial import Direction, TrialState
+from search.run_state import RunState
+from search.trial import Direction, TrialState, mean_curve, score
 
 _TRIAL_STATUS: dict[str, Status] = {
     "COMPLETED": "FINISHED",
@@ -83,13 +85,18 @@ class RunPainter:
         closed: SessionClosed | None,
         outcome: Outcome | None,
     ) -> RunPicture:
-        """Draws a trial's run; the winner's shows the test scores too."""
-        config = {**self.fixed_params, **trial.params}
+        """Draws a trial's run; the winner's shows the test scores too.
+
+        A trial of one run in the search is shown as that run. One of several shows their means.
+        """
+        several = len(trial.search_runs) > 1
         ended = trial.ended_at or (closed.at if closed else None)
         status = _TRIAL_STATUS.get(trial.state, "RUNNING" if closed is None else "KILLED")
         is_best = outcome is not None and _best_number(outcome) == trial.number
+        config = {**self.fixed_params, **trial.params}
+        seed = {} if several else {"seed": trial.seed}
         return RunPicture(
-            key=f"{self.study.study_id}/{trial.number}/0",
+            key=f"{self.study.study_id}/{trial.number}" + ("" if several else "/0"),
             name=f"trial {trial.number:03d}",
             parent=parent,
             status=status,
@@ -98,37 +105,66 @@ class RunPainter:
             tags=self._common_tags() | _trial_tags(trial, self.flags(trial)),
             params={key: _text(value) for key, value in config.items()},
             dataset=self.dataset,
-            points=list(self._points(trial)),
+            points=list(self._points(trial.search_runs)),
             results=_test(outcome) if outcome is not None and is_best else {},
-            files=self._files(trial),
-            documents={"config.json": {**config, "seed": trial.seed}},
+            files={} if several else self._files(trial.first),
+            documents={"config.json": {**config, **seed}},
         )
 
-    def _points(self, trial: TrialState) -> Iterator[Point]:
-        best: float | None = None
-        for measured in _course(trial):
-            values = {KIMG: measured.kimg, "elapsed_seconds": measured.elapsed_seconds}
-            if (value := measured.metrics.get(self.metric)) is not None:
-                better = max if self.direction == "maximize" else min
-                best = value if best is None else better(best, value)
-                values["objective"] = best
-            yield Point(
-                step=int(measured.kimg + 0.5),
-                milliseconds=_milliseconds(measured.at),
-                values=values | measured.metrics,
+    def draw_runs(
+        self, trial: TrialState, parent: str, closed: SessionClosed | None
+    ) -> Iterator[tuple[RunKey, RunPicture]]:
+        """Draws the runs that are shown below their trial's."""
+        config = {**self.fixed_params, **trial.params}
+        for run in trial.runs.values():
+            if run.purpose == "search" and len(trial.search_runs) == 1:
+                continue
+            ended = run.ended_at or (closed.at if closed else None)
+            status = _TRIAL_STATUS.get(run.state, "RUNNING" if closed is None else "KILLED")
+            yield (
+                run.key,
+                RunPicture(
+                    key=f"{self.study.study_id}/{trial.number}/{run.replicate}",
+                    name=f"trial {trial.number:03d} {run.purpose} {run.replicate}",
+                    parent=parent,
+                    status=status,
+                    started=_milliseconds(run.claimed_at),
+                    ended=None if ended is None else _milliseconds(ended),
+                    tags=self._common_tags() | _texts(_shared_facts(trial) | _run_facts(run)),
+                    params={key: _text(value) for key, value in config.items()},
+                    dataset=self.dataset,
+                    points=list(self._points([run])),
+                    files=self._files(run),
+                    documents={"config.json": {**config, "seed": run.seed}},
+                ),
             )
 
-    def _files(self, trial: TrialState) -> dict[str, Path]:
-        folder = self.output / "samples" / str(trial.number)
-        measured = {m.kimg for m in _course(trial)}
+    def _points(self, runs: Sequence[RunState]) -> Iterator[Point]:
+        """The means of what several runs measured, as far as all have come."""
+        for kimg, course in mean_curve(runs).items():
+            here = [m for run in runs for m in run.measurements if m.kimg == kimg]
+            seconds = sum(m.elapsed_seconds for m in here)
+            values = {KIMG: kimg, "elapsed_seconds": seconds, **course}
+            if self.metric in course:
+                values["objective"] = score(runs, self.metric, self.direction, kimg).value
+            yield Point(
+                step=int(kimg + 0.5),
+                milliseconds=max(_milliseconds(m.at) for m in here),
+                values=values,
+            )
+
+    def _files(self, run: RunState) -> dict[str, Path]:
+        folder = self.output / "samples" / picture_folder(run.key)
+        measured = {m.kimg for m in run.measurements}
         # A worker may be writing the next one, which no measurement has announced.
         files = {
             f"samples/{file.name}": file
             for file in sorted(folder.glob("*.png"))
             if _number(file.stem) in measured
         }
-        if trial.state != "RUNNING":
-            files["points.parquet"] = self.output / "points" / f"{trial.number}-0.parquet"
+        if run.ended:
+            name = f"{run.number}-{run.replicate}.parquet"
+            files["points.parquet"] = self.output / "points" / name
         return files
 
     def _common_tags(self) -> dict[str, str]:
@@ -149,29 +185,49 @@ class RunPainter:
 
 
 def _trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
-    facts = {
+    several = len(trial.search_runs) > 1
+    facts = _shared_facts(trial) | ({"seed": trial.seed} if several else _run_facts(trial.first))
+    return _texts(
+        facts
+        | {
+            "state": trial.state,
+            "reason": trial.reason and trial.reason[:_REASON_LENGTH],
+            "retries": trial.retries,
+            "replicates": len(trial.search_runs),
+            "flags": ", ".join(flags) or None,
+        }
+    )
+
+
+def _shared_facts(trial: TrialState) -> dict[str, object]:
+    return {
         "number": trial.number,
         "stage": trial.stage,
         "stage_index": trial.stage_index,
-        "state": trial.state,
-        "reason": trial.reason and trial.reason[:_REASON_LENGTH],
-        "seed": trial.seed,
-        "retries": trial.retries,
-        "node": trial.node,
-        "device": trial.device,
-        "replicate": 0,
-        "pack": trial.pack,
-        "threads": trial.threads,
-        "streams": trial.streams,
-        "torch": trial.torch,
-        "processor": trial.processor,
-        "flags": ", ".join(flags) or None,
     }
+
+
+def _run_facts(run: RunState) -> dict[str, object]:
+    return {
+        "replicate": run.replicate,
+        "purpose": run.purpose,
+        "fold": run.fold,
+        "state": run.state,
+        "reason": run.reason and run.reason[:_REASON_LENGTH],
+        "seed": run.seed,
+        "retries": run.retries,
+        "node": run.node,
+        "device": run.device,
+        "pack": run.pack,
+        "threads": run.threads,
+        "streams": run.streams,
+        "torch": run.torch,
+        "processor": run.processor,
+    }
+
+
+def _texts(facts: Mapping[str, object]) -> dict[str, str]:
     return {key: _text(value) for key, value in facts.items() if value is not None}
-
-
-def _course(trial: TrialState) -> list[Measured]:
-    return [measured for measured in trial.measurements if measured.replicate == 0]
 
 
 def _best_number(outcome: Outcome) -> int | None:

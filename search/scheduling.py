@@ -1,8 +1,10 @@
 """Which trials go on: asynchronous successive halving as pure functions of what was measured."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import ClassVar
 
 from search.trial import Direction, TrialState
@@ -20,12 +22,15 @@ class Course:
     """What one trial has shown so far, with values to be maximised.
 
     Attributes:
-        points: Pairs of kimg and value in the order they were measured.
+        points: Pairs of kimg and value in the order they were measured, averaged over the runs
+            of a trial that has several, as far as all have come.
+        bests: The same of each run's best value so far; None where that is the best of `points`.
         feasible: False for an INFEASIBLE trial, which counts as minus infinity at every rung
             up to the one that it would have met next.
     """
 
     points: tuple[tuple[float, float], ...]
+    bests: tuple[tuple[float, float], ...] | None = None
     feasible: bool = True
 
     @property
@@ -33,15 +38,33 @@ class Course:
         """Training up to the last measurement in kimg."""
         return self.points[-1][0] if self.points else 0.0
 
+    def best(self, up_to_kimg: float = math.inf) -> float:
+        """The best value up to there; minus infinity before there is one."""
+        values = (value for kimg, value in self.bests or self.points if kimg <= up_to_kimg)
+        return max(values, default=-math.inf)
+
 
 def course(trial: TrialState, metric: str, direction: Direction = "maximize") -> Course:
-    """Reads the course of a trial (its first replicate); one without the metric is -infinity."""
+    """Reads the course of a trial; without the metric it is at minus infinity.
+
+    Of several runs one that is INFEASIBLE stands for all.
+    """
     sign = 1.0 if direction == "maximize" else -1.0
-    measured = [m for m in trial.measurements if m.replicate == 0]
-    values = (sign * m.metrics[metric] if metric in m.metrics else -math.inf for m in measured)
+    broken = [run for run in trial.runs.values() if run.state == "INFEASIBLE"]
+    runs = broken[:1] or trial.search_runs
+    measured = [
+        {m.kimg: sign * m.metrics[metric] if metric in m.metrics else -math.inf for m in one}
+        for one in (run.measurements for run in runs)
+    ]
+    if len(runs) == 1:
+        return Course(points=tuple(measured[0].items()), feasible=not broken)
+    common = sorted(kimg for kimg in measured[0] if all(kimg in one for one in measured))
+    tops = [
+        dict(zip(one, itertools.accumulate(one.values(), max), strict=True)) for one in measured
+    ]
     return Course(
-        points=tuple(zip((m.kimg for m in measured), values, strict=True)),
-        feasible=trial.state != "INFEASIBLE",
+        points=tuple((kimg, fmean(one[kimg] for one in measured)) for kimg in common),
+        bests=tuple((kimg, fmean(top[kimg] for top in tops)) for kimg in common),
     )
 
 
@@ -81,7 +104,7 @@ def rung_values(
         if not one.feasible and one.kimg >= below:
             values.append((-math.inf, number))
         elif one.kimg >= rungs[index]:
-            values.append((_value_at(one, rungs[index]), number))
+            values.append((one.best(rungs[index]), number))
     return sorted(values)
 
 
@@ -129,12 +152,12 @@ def decide(
         paired_error: How sure the differences are; None takes every one for real.
     """
     mine = courses[number]
-    if all(_best(mine) >= _best(one) for one in courses.values() if one.feasible):
+    if all(mine.best() >= one.best() for one in courses.values() if one.feasible):
         return None
     for index, rung in reversed(list(enumerate(rungs))):
         if mine.kimg < rung:
             continue
-        value = _value_at(mine, rung)
+        value = mine.best(rung)
         ascending = rung_values(courses, rungs, index)
         level, rival = cut(ascending, reduction_factor)
         if value < level and _behind(value, courses, number, rival, rung, paired_error):
@@ -152,7 +175,7 @@ def _behind(
 ) -> bool:
     if paired_error is None:
         return True
-    lead = _value_at(courses[rival], rung) - value
+    lead = courses[rival].best(rung) - value
     return clearly_behind(lead, paired_error(number, rival, rung))
 
 
@@ -167,18 +190,14 @@ class Halving:
     paired_error: PairedError | None = None
     name: ClassVar[str] = "asha"
 
+    def levels(self, number: int) -> tuple[float, ...]:
+        """Where the runs of trial `number` are judged together, in kimg."""
+        return self.rungs
+
     def rung_to_stop_at(self, number: int, trials: Mapping[int, TrialState]) -> float | None:
         """The rung at which trial `number` falls below the cut, None where it goes on."""
         courses = {n: course(t, self.metric, self.direction) for n, t in trials.items()}
         return decide(number, courses, self.rungs, self.reduction_factor, self.paired_error)
-
-
-def _best(one: Course) -> float:
-    return _value_at(one, math.inf)
-
-
-def _value_at(one: Course, rung: float) -> float:
-    return max((value for kimg, value in one.points if kimg <= rung), default=-math.inf)
 
 
 def _next_multiple(level: float, unit: float) -> float:

@@ -4,9 +4,10 @@ import sys
 import time
 
 from search.estimate import duration
-from search.events import Ended, Event, Retried
+from search.events import Ended, Event, Paused, Retried, RunKey
 from search.ledger import Ledger
 from search.lines import TrialFlags
+from search.run_state import RunState
 from search.study import StudySpec
 from search.time_left import TimeLeft
 from search.trial_run import Progress
@@ -30,7 +31,7 @@ class Screen:
         self._time_left: TimeLeft | None = None
         self._flags: TrialFlags | None = None
         self._started = self._printed = time.monotonic()
-        self._kimg: dict[int, float] = {}
+        self._kimg: dict[RunKey, float] = {}
 
     def say(self, line: str) -> None:
         """Prints one line on standard error."""
@@ -51,15 +52,21 @@ class Screen:
     def event(self, event: Event) -> None:
         """Prints what an event means to a user, if anything."""
         if isinstance(event, Retried):
-            self.say(f"{self._clock()} trial {event.number} is tried again: {event.cause}")
+            self.say(
+                f"{self._clock()} trial {self._named(event.run)} is tried again: {event.cause}"
+            )
+        elif isinstance(event, Paused):
+            self._kimg.pop(event.run, None)
         elif isinstance(event, Ended):
-            self._kimg.pop(event.number, None)
-            self.say(f"{self._clock()} {self._ended(event)}")
-            self.status()
+            self._kimg.pop(event.run, None)
+            said = self._ended(event)
+            if said is not None:
+                self.say(f"{self._clock()} {said}")
+                self.status()
 
-    def progress(self, number: int, progress: Progress) -> None:
-        """Notes how far a trial is; prints the whole now and then."""
-        self._kimg[number] = progress.kimg
+    def progress(self, key: RunKey, progress: Progress) -> None:
+        """Notes how far a run is; prints the whole now and then."""
+        self._kimg[key] = progress.kimg
         if time.monotonic() - self._printed >= LINE_SECONDS:
             self.status()
 
@@ -74,7 +81,9 @@ class Screen:
             for state in ("COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
             if counts[state]
         ]
-        running = ", ".join(f"{n} at {kimg:.0f} kimg" for n, kimg in sorted(self._kimg.items()))
+        running = ", ".join(
+            f"{self._named(key)} at {kimg:.0f} kimg" for key, kimg in sorted(self._kimg.items())
+        )
         parts = [
             ", ".join(ended) or "none ended",
             f"of {planned}",
@@ -106,21 +115,38 @@ class Screen:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         return f"[{minutes:3d}:{seconds:02d}]"
 
-    def _ended(self, event: Ended) -> str:
+    def _named(self, key: RunKey) -> str:
+        several = len(self._ledger.trials[key.number].runs) > 1
+        return f"{key.number}.{key.replicate}" if several else f"{key.number}"
+
+    def _ended(self, event: Ended) -> str | None:
+        """What the end of a run says of its trial, or of itself; nothing while siblings train."""
+        trial, run = self._ledger.trials[event.number], self._ledger.run(event.run)
+        if run.purpose != "search":
+            return self._run_ended(run)
+        if trial.state == "RUNNING":
+            return None
         assert self._spec is not None
         assert self._flags is not None
-        trial = self._ledger.trials[event.number]
         objective = self._spec.objective
         scored = trial.objective(objective.metric, objective.direction)
         value = "no score" if scored is None else f"{scored.value:.1f} at {scored.kimg:g} kimg"
-        why = f" ({event.reason})" if event.reason else ""
+        why = f" ({trial.reason})" if trial.reason else ""
         flags = self._flags(trial)
         beware = f" BEWARE: {', '.join(flags)}" if flags else ""
         params = " ".join(f"{k}={_short(v)}" for k, v in trial.params.items())
         return (
-            f"trial {event.number:<3d} {trial.stage:11s} {event.state}{why} after "
+            f"trial {event.number:<3d} {trial.stage:11s} {trial.state}{why} after "
             f"{trial.total_kimg:g} kimg: {value}{beware}   {params}"
         )
+
+    def _run_ended(self, run: RunState) -> str:
+        assert self._spec is not None
+        metric = self._spec.objective.metric
+        best = run.best(metric, self._spec.objective.direction)
+        value = "no score" if best is None else f"{best.metrics[metric]:.1f} at {best.kimg:g} kimg"
+        why = f" ({run.reason})" if run.reason else ""
+        return f"trial {self._named(run.key)} {run.purpose} {run.state}{why}: {value}"
 
 
 def _short(value: object) -> str:

@@ -1,33 +1,36 @@
-"""Hands Tune the trials that a study still wants: first the unfinished, then new proposals."""
+"""Hands Tune the runs that a study still wants: first the unfinished, then new proposals."""
 
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.events import RunKey
 from search.history import History
 from search.proposer import Proposer
+from search.run_queue import RunQueue
 from search.stop_request import StopRequest
-from search.trial import TrialState
 
 
 class StudySearcher(Searcher):
-    """A `tune.Searcher` whose only memory is the study's record.
+    """A `tune.Searcher` whose only memory is the study's record, and which runs are on their way.
 
     Args:
-        proposer: makes new configurations.
+        proposer: makes new configurations; None where only what was claimed is run.
         history: the study's record; a proposal is in it before Tune sees it.
+        queue: the claimed runs that want a place.
         output: the study's folder.
-        max_concurrent: trials at a time. Kept here, not by Tune's `ConcurrencyLimiter`, so that
+        max_concurrent: runs at a time. Kept here, not by Tune's `ConcurrencyLimiter`, so that
             no proposal is made before there is room for it: it would miss the latest results.
-        threads: threads of a trial.
-        stop: a wish that no more trials begin.
+        threads: threads of a run.
+        stop: a wish that no more runs begin.
     """
 
     def __init__(
         self,
-        proposer: Proposer,
+        proposer: Proposer | None,
         history: History,
+        queue: RunQueue,
         output: Path,
         *,
         max_concurrent: int,
@@ -37,26 +40,36 @@ class StudySearcher(Searcher):
         super().__init__()
         self._proposer = proposer
         self._history = history
+        self._queue = queue
         self._output = output
         self._max_concurrent = max_concurrent
         self._threads = threads
         self._stop = stop
-        self._waiting = history.ledger.unfinished()
+        self._keys: dict[str, RunKey] = {}  # by Tune's ID of the trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Returns the next trial, None where there is no room yet, FINISHED at the end."""
+        """Returns the next run, None where there is no room yet, FINISHED at the end.
+
+        Tune never asks again after FINISHED, and asks nothing else while there is no trial and
+        the answer is None: so while a run is on its way the answer is not the former, and while
+        none is, not the latter.
+        """
         if self._stop.reason is not None:
             return str(Searcher.FINISHED)
-        running = len(self._history.ledger.unfinished()) - len(self._waiting)
-        if running >= self._max_concurrent:
+        if len(self._queue.handed) >= self._max_concurrent:
             return None
-        trial = self._waiting.pop(0) if self._waiting else self._new()
-        return str(Searcher.FINISHED) if trial is None else self._config(trial)
+        key = self._next()
+        if key is None:
+            return None if self._queue.handed else str(Searcher.FINISHED)
+        self._queue.handed.add(key)
+        self._keys[trial_id] = key
+        return self._config(key)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Does nothing: the referee has recorded the end."""
+        """The run has left its place; the referee records how."""
+        self._queue.handed.discard(self._keys.pop(trial_id, RunKey(-1)))
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the journal is the only state, and Tune restores nothing."""
@@ -64,22 +77,49 @@ class StudySearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def _new(self) -> TrialState | None:
+    def _next(self) -> RunKey | None:
+        """What a free place gets: a claimed run, else one promoted, else a new one, else any."""
+        ledger, queue = self._history.ledger, self._queue
+        return (
+            queue.ready(ledger)
+            or self._promoted()
+            or self._new()
+            or queue.idle(ledger)
+            or (None if queue.handed else self._promoted(last=True))
+        )
+
+    def _promoted(self, *, last: bool = False) -> RunKey | None:
+        promoted = self._queue.promotion(self._history.ledger, last=last)
+        if promoted is None:
+            return None
+        self._history.append(promoted)
+        return self._queue.ready(self._history.ledger)
+
+    def _new(self) -> RunKey | None:
+        if self._proposer is None:
+            return None
         proposed = self._proposer.propose(self._history.ledger)
         if proposed is None:
             return None
         self._history.append(proposed)
-        return self._history.ledger.trials[proposed.number]
+        return RunKey(proposed.number)
 
-    def _config(self, trial: TrialState) -> dict[str, Any]:
-        saved = self._output / trial.checkpoint.path if trial.checkpoint else None
+    def _config(self, key: RunKey) -> dict[str, Any]:
+        trial, run = self._history.ledger.trials[key.number], self._history.ledger.run(key)
+        saved = self._output / run.checkpoint.path if run.checkpoint else None
         return {
-            "number": trial.number,
-            "replicate": 0,
-            "seed": trial.seed,
+            "number": key.number,
+            "replicate": key.replicate,
+            "seed": run.seed,
+            "fold": run.fold,
             "params": dict(trial.params),
             "threads": self._threads,
             "resume_from": str(saved) if saved and saved.is_dir() else None,
-            # New for each session, or checkpoints would be written over the one to resume from.
-            "folder": f"{trial.number:05d}-{trial.attempts:02d}",
+            # New for each attempt, or checkpoints would be written over the one to resume from.
+            "folder": f"{run_folder(key)}-{run.attempts:03d}",
         }
+
+
+def run_folder(key: RunKey) -> str:
+    """How the names of all folders begin that Tune keeps of a run."""
+    return f"{key.number:05d}-{key.replicate:02d}"

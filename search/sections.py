@@ -136,20 +136,30 @@ class ObjectiveSection(StrictModel):
 
 
 class ReplicationSection(StrictModel):
-    """How often each configuration is trained."""
+    """How often each configuration is trained.
 
-    seeds: int = 1
-    folds: int = 1
+    Attributes:
+        seeds: Runs of each fold, or of the whole training set, with seeds of their own.
+        folds: Parts of the training set of which each run leaves out one and is scored on it; 1
+            for none.
+        adaptive: Whether a trial begins with one seed, and gets more, up to `seeds`, only where
+            the best cannot be told apart.
+    """
+
+    seeds: Annotated[int, Field(ge=1)] = 1
+    folds: Annotated[int, Field(ge=1)] = 1
+    adaptive: bool = False
+
+    @property
+    def replicates(self) -> int:
+        """Runs of a trial while it is searched."""
+        return self.folds * (1 if self.adaptive else self.seeds)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        raise_any(
-            [
-                Problem((name,), f"`{name} == 1` must hold (else not built yet), but got {count}")
-                for name, count in (("seeds", self.seeds), ("folds", self.folds))
-                if count != 1
-            ]
-        )
+        if self.adaptive and self.seeds == 1:
+            message = "`adaptive` needs `seeds` above 1, up to which it may go, but got seeds=1"
+            raise ProblemsError([Problem(("adaptive",), message)])
         return self
 
 
@@ -162,6 +172,8 @@ class SchedulerSection(StrictModel):
         grace_kimg: The first rung in thousands of real images; none is stopped before it.
         reduction_factor: Each rung is so many times the one before, and keeps one in so many;
             `median` has none.
+        mode: `stopping` ends who falls behind at a rung; with `promotion` (`asha`) all pause at
+            each rung, and the best are taken further.
         paired: Whether a rung stops only who is clearly behind, point by point (`asha` and
             `hyperband`).
     """
@@ -169,6 +181,7 @@ class SchedulerSection(StrictModel):
     kind: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_kimg: Positive | None = None
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+    mode: Literal["stopping", "promotion"] = "stopping"
     paired: bool = False
 
     @model_validator(mode="after")
@@ -179,6 +192,10 @@ class SchedulerSection(StrictModel):
         if self.paired and self.kind not in ("asha", "hyperband"):
             message = f"`paired` needs `kind: asha` or `hyperband`, but got kind={self.kind}"
             raise ProblemsError([Problem(("paired",), message)])
+        if self.mode == "promotion" and (self.kind != "asha" or self.paired):
+            got = f"kind={self.kind}, paired={self.paired}"
+            message = f"`mode: promotion` needs `kind: asha` and not `paired`, but got {got}"
+            raise ProblemsError([Problem(("mode",), message)])
         return self
 
 

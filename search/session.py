@@ -167,7 +167,7 @@ class Session:
         closing = Closing(
             self._spec, history.ledger, prepared.evaluator, self._lines, prepared.output
         )
-        summary = closing.write(self._run_ids(), self._tracker.uri)
+        summary = closing.write(self._tracker.run_ids, self._tracker.uri)
         best = prepared.output / BEST_FOLDER if summary["best"] else None
         self._tracker.log_outcome(summary, best)
         history.append(SessionClosed(reason="time_budget" if reason else "finished"))
@@ -179,10 +179,6 @@ class Session:
             return None
         ledger = self._history.ledger
         return max(0.0, limit + ledger.extra_seconds - ledger.spent_seconds)
-
-    def _run_ids(self) -> dict[int, str]:
-        found = {n: self._tracker.run_id(n) for n in self._history.ledger.trials}
-        return {number: run_id for number, run_id in found.items() if run_id is not None}
 
     def _record_now_and_then(self, event: Event) -> None:
         if time.monotonic() - self._recorded >= RECORD_SECONDS:
@@ -196,7 +192,7 @@ class Session:
             self._prepared.output,
             protocol.dataset_digest,
             protocol.digest,
-            self._run_ids(),
+            self._tracker.run_ids,
             metric=self._spec.objective.metric,
             direction=self._spec.objective.direction,
             flags=trial_flags(self._spec, ledger, self._lines),

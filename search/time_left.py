@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from search.estimate import Estimate
+from search.events import RunKey
 from search.ledger import Ledger
 from search.study import StudySpec
 
@@ -24,17 +25,18 @@ class TimeLeft:
         self, spec: StudySpec, ledger: Ledger, cost: Estimate, limit_seconds: float | None
     ) -> None:
         self._budget, self._ledger, self._limit_seconds = spec.budget, ledger, limit_seconds
+        self._replicates = spec.replication.replicates
         self._points = (0.0, *cost.rungs, spec.budget.kimg_per_trial)
         self._counts = (spec.budget.trials, *cost.survivors)  # of trials between two points
         self._planned_seconds = cost.seconds * self._kimg_left({}) / self._kimg_of_plan()
         self._kimg_before = self._kimg_trained({})
 
-    def seconds(self, elapsed_seconds: float, running: Mapping[int, float]) -> float:
+    def seconds(self, elapsed_seconds: float, running: Mapping[RunKey, float]) -> float:
         """Returns the seconds left.
 
         Args:
             elapsed_seconds: since this turn began.
-            running: kimg of the trials that are training, by number.
+            running: kimg of the runs that are training.
         """
         trained = self._kimg_trained(running) - self._kimg_before
         if elapsed_seconds < SURE_SECONDS or trained <= 0:
@@ -58,22 +60,21 @@ class TimeLeft:
         )
 
     def _kimg_of_plan(self) -> float:
-        return self._budget.trials * self._kimg_to_go(0.0)
+        return self._budget.trials * self._replicates * self._kimg_to_go(0.0)
 
-    def _kimg_left(self, running: Mapping[int, float]) -> float:
+    def _kimg_left(self, running: Mapping[RunKey, float]) -> float:
         unproposed = self._budget.trials + self._ledger.extra_trials - len(self._ledger.trials)
         reached = self._reached(running).values()
-        return sum(map(self._kimg_to_go, reached)) + max(unproposed, 0) * self._kimg_to_go(0.0)
+        unclaimed = max(unproposed, 0) * self._replicates
+        return sum(map(self._kimg_to_go, reached)) + unclaimed * self._kimg_to_go(0.0)
 
-    def _kimg_trained(self, running: Mapping[int, float]) -> float:
-        ended = [t.total_kimg for t in self._ledger.trials.values() if t.state != "RUNNING"]
+    def _kimg_trained(self, running: Mapping[RunKey, float]) -> float:
+        ended = [run.total_kimg for run in self._ledger.runs if run.ended]
         return sum(ended) + sum(self._reached(running).values())
 
-    def _reached(self, running: Mapping[int, float]) -> dict[int, float]:
-        """Kimg of the trials that have not ended; those that wait stand at their checkpoints."""
+    def _reached(self, running: Mapping[RunKey, float]) -> dict[RunKey, float]:
+        """Kimg of the runs that have not ended; those that wait stand at their checkpoints."""
         return {
-            trial.number: running.get(
-                trial.number, trial.checkpoint.kimg if trial.checkpoint else 0.0
-            )
-            for trial in self._ledger.unfinished()
+            run.key: running.get(run.key, run.checkpoint.kimg if run.checkpoint else 0.0)
+            for run in self._ledger.unfinished()
         }

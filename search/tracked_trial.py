@@ -50,8 +50,10 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         raise RecordError(f"run {run_id}: is no run of this search; give one of a trial")
     if PARENT_TAG not in tags:
         raise RecordError(f"run {run_id}: is that of a study; give the run of one of its trials")
+    if tags.get("replicates", "1") != "1":
+        raise RecordError(f"run {run_id}: is that of several runs; give one of those below it")
     with tempfile.TemporaryDirectory() as scratch:
-        client.download_artifacts(tags[PARENT_TAG], STUDY_NAME, scratch)
+        client.download_artifacts(_study_of(client, tags[PARENT_TAG]), STUDY_NAME, scratch)
         study = read_study(Path(scratch))
         path = client.download_artifacts(run_id, "config.json", scratch)
         config = json.loads(Path(path).read_text())
@@ -59,6 +61,9 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         place=f"run {run_id} at {place.shown}",
         study=study,
         number=int(tags["number"]),
+        replicate=int(tags["replicate"]),
+        purpose=tags.get("purpose", "search"),
+        fold=int(tags["fold"]) if "fold" in tags else None,
         state=tags["state"],
         seed=config.pop("seed"),
         params=config,
@@ -67,6 +72,12 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         measurements=_measurements(client, run),
         **{name: tags.get(name) for name in _TAGS},
     )
+
+
+def _study_of(client: Any, run_id: str) -> str:
+    """The run at the top: a run of several for one trial has that of the trial above it."""
+    above: str | None = client.get_run(run_id).data.tags.get(PARENT_TAG)
+    return run_id if above is None else _study_of(client, above)
 
 
 def _measurements(client: Any, run: Any) -> dict[float, dict[str, float]]:

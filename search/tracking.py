@@ -4,11 +4,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.events import Event, SessionClosed, TrialEvent
+from search.events import Event, RunKey, SessionClosed, TrialEvent
 from search.ledger import Ledger
 from search.mlflow_runs import MlflowRuns
 from search.run_painter import Outcome, RunPainter
@@ -22,7 +21,7 @@ LONGEST_BACK_OFF_SECONDS = 60.0
 
 
 class Tracker:
-    """Mirrors a study to MLflow: a parent run, and a run a trial.
+    """Mirrors a study to MLflow: a parent run, a run a trial, and below it those of its runs.
 
     What is waiting is a set of trials, each with its latest state, so it never grows beyond the
     study and no measurement can be lost on the way: a failed call is repeated with back-off, and
@@ -61,7 +60,7 @@ class Tracker:
         self._closing = False
         self._closed: SessionClosed | None = None
         self._outcome: Outcome | None = None
-        self._run_ids: dict[int, str] = {}
+        self._run_ids: dict[int | RunKey, str] = {}
         self._study_run_id: str | None = None
 
     @property
@@ -74,10 +73,11 @@ class Tracker:
         """Run ID of the study; None until MLflow has it."""
         return self._study_run_id
 
-    def run_id(self, number: int) -> str | None:
-        """Run ID of a trial; None until MLflow has it."""
+    @property
+    def run_ids(self) -> dict[int | RunKey, str]:
+        """Run IDs that MLflow has given so far: of a trial by its number, of runs below it."""
         with self._changed:
-            return self._run_ids.get(number)
+            return dict(self._run_ids)
 
     def open(self, ledger: Ledger, painter: RunPainter) -> None:
         """Starts to deliver a study, with all that `ledger` holds already; returns at once."""
@@ -146,16 +146,15 @@ class Tracker:
 
     def _await_delivery(self, number: int) -> None:
         assert self._ledger is not None
-        trial = self._ledger.trials[number]
         # A copy, for the driver goes on changing the trial.
-        self._waiting[number] = replace(trial, measurements=list(trial.measurements))
+        self._waiting[number] = self._ledger.trials[number].copy()
 
     def _close_runs(self, event: SessionClosed) -> None:
         assert self._ledger is not None
         self._closed = event
         self._study_changes += 1
-        for trial in self._ledger.unfinished():
-            self._await_delivery(trial.number)
+        for number in {run.number for run in self._ledger.unfinished()}:
+            self._await_delivery(number)
 
     def _study_waits(self) -> bool:
         return self._study_changes_delivered != self._study_changes
@@ -212,12 +211,17 @@ class Tracker:
             trial, closed, outcome = self._waiting[number], self._closed, self._outcome
         try:
             run_id = self._runs.mirror(self._painter.draw_trial(trial, parent, closed, outcome))
+            below: dict[int | RunKey, str] = {
+                key: self._runs.mirror(picture)
+                for key, picture in self._painter.draw_runs(trial, run_id, closed)
+            }
         except BaseException:
             with self._changed:  # last in line, so that one bad trial does not hold up others
                 self._waiting[number] = self._waiting.pop(number)
             raise
         with self._changed:
             self._run_ids[number] = run_id
+            self._run_ids.update(below)
             if self._waiting[number] is trial:
                 del self._waiting[number]
 

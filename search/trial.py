@@ -1,42 +1,64 @@
-"""What is known about one trial of a study, and what may happen to it next."""
+"""What is known about one trial of a study: its configuration, and the runs that train it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Self
 
-from search.events import Checkpointed, Ended, Measured, Params, Retried, Stage, Started
+from search.events import Measured, Params, Stage
+from search.run_state import Direction, RunState, TrialStateName
 
-TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
-Direction = Literal["maximize", "minimize"]
+__all__ = ["STANDARD_ERRORS", "Direction", "Objective", "TrialState", "TrialStateName"]
+
 # Of the metrics that are means over points: where their standard error is measured.
 STANDARD_ERRORS: Mapping[str, str] = {
     "validation_log_likelihood": "standard_error",
     "conditional_log_likelihood": "conditional_standard_error",
 }
-
-THEN = " then "
+# What a run's end means for its trial: the first of these that any of them ended in.
+_WORST_FIRST: tuple[TrialStateName, ...] = ("INFEASIBLE", "FAILED", "STOPPED")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A trial's score so far: the best measurement, averaged over its replicates.
+    """A trial's score so far: the mean over its runs of each one's best measurement.
 
-    With one replicate `standard_error` is that of the measurement (None where it has none);
-    with n it is the standard deviation of their bests over sqrt(n). `kimg` is where the best
-    measurement of the first replicate was made.
+    Attributes:
+        value: The mean.
+        points_error: Its standard error from the evaluated points, None where the metric has
+            none. Runs that are scored on the same points share it; it is averaged over them, which
+            is its upper bound, and independent between folds.
+        replicates_error: Its standard error from seeds and folds, s / sqrt(n); None for one run.
+        kimg: Where the first run was at its best.
+        replicates: How many runs are averaged.
+        metrics: All that was measured there, averaged over the runs.
     """
 
     value: float
-    standard_error: float | None
+    points_error: float | None
+    replicates_error: float | None
     kimg: float
     replicates: int
+    metrics: Mapping[str, float]
+
+    @property
+    def standard_error(self) -> float | None:
+        """From the runs where there are several (they differ in points' luck too), else points."""
+        return self.points_error if self.replicates == 1 else self.replicates_error
 
 
 @dataclass(kw_only=True)
 class TrialState:
-    """All that is known about one trial; `checkpoint` is the latest one on its course."""
+    """All that is known about one trial.
+
+    Attributes:
+        seed: That of its first run.
+        promoted_kimg: The last rung that it was promoted from, where rungs pause trials.
+        runs: Its trainings by replicate.
+    """
 
     number: int
     stage: Stage
@@ -45,145 +67,156 @@ class TrialState:
     cell: str
     seed: int
     proposed_at: datetime
-    state: TrialStateName = "RUNNING"
-    measurements: list[Measured] = field(default_factory=list)
-    checkpoint: Checkpointed | None = None
-    active: bool = False  # an attempt of this session is on a machine
-    attempts: int = 0
-    retries: int = 0
-    from_kimg: float = 0.0
-    reason: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    node: str | None = None
-    device: str | None = None
-    pack: int | None = None
-    threads: int | None = None
-    # Of all attempts on this course: `A then B` where it was gone on with on another machine.
-    streams: str | None = None
-    torch: str | None = None
-    processor: str | None = None
+    promoted_kimg: float = -1.0
+    runs: dict[int, RunState] = field(default_factory=dict)
+
+    @property
+    def first(self) -> RunState:
+        """The run that was claimed with the trial."""
+        return self.runs[0]
+
+    @property
+    def search_runs(self) -> list[RunState]:
+        """The runs by which rungs judge the trial."""
+        return [run for run in self.runs.values() if run.purpose == "search"]
+
+    @property
+    def confirmations(self) -> list[RunState]:
+        """The runs that confirm it."""
+        return [run for run in self.runs.values() if run.purpose == "confirmation"]
+
+    @property
+    def state(self) -> TrialStateName:
+        """RUNNING while a run of the search is, else the worst of how those ended.
+
+        A run that diverged counts against its trial and is never dropped.
+        """
+        runs = self.search_runs
+        if any(not run.ended for run in runs):
+            return "RUNNING"
+        ends = {run.state for run in runs}
+        return next((state for state in _WORST_FIRST if state in ends), "COMPLETED")
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may win: none of its runs, of whatever purpose, diverged or failed."""
+        return all(run.state not in ("INFEASIBLE", "FAILED") for run in self.runs.values())
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended as it did."""
+        return next((run.reason for run in self.search_runs if run.state == self.state), None)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why its runs must all stop: one of them did so before the end of its budget."""
+        for run in self.search_runs:
+            if run.state in ("INFEASIBLE", "FAILED"):
+                return f"replicate {run.replicate} is {run.state}"
+            if run.state == "STOPPED":
+                return run.reason or "stopped"
+        return None
+
+    @property
+    def measurements(self) -> list[Measured]:
+        """Those of all its runs, run by run."""
+        return [measured for run in self.runs.values() for measured in run.measurements]
+
+    @property
+    def kimg(self) -> float:
+        """Training in kimg up to which all runs of the search were measured."""
+        return min(run.total_kimg for run in self.search_runs)
 
     @property
     def total_kimg(self) -> float:
-        """Training up to the last measurement in kimg, summed over replicates."""
-        return sum(course[-1].kimg for course in self._courses())
+        """Training up to the last measurement in kimg, summed over runs."""
+        return sum(run.total_kimg for run in self.runs.values())
 
     @property
     def elapsed_seconds(self) -> float:
-        """Training time up to the last measurement in seconds, summed over replicates."""
-        return sum(course[-1].elapsed_seconds for course in self._courses())
+        """Training time up to the last measurement in seconds, summed over runs."""
+        return sum(run.elapsed_seconds for run in self.runs.values())
+
+    @property
+    def retries(self) -> int:
+        """How often a machine failed under it."""
+        return sum(run.retries for run in self.runs.values())
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its first run began."""
+        return min((r.started_at for r in self.runs.values() if r.started_at), default=None)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the last of its runs in the search ended; None before."""
+        ends = [run.ended_at for run in self.search_runs]
+        return None if None in ends else max(end for end in ends if end is not None)
 
     def objective(self, metric: str, direction: Direction = "maximize") -> Objective | None:
-        """Scores the trial by its best measurement of `metric`; None before the first one."""
-        best = max if direction == "maximize" else min
-        scored = [[m for m in course if metric in m.metrics] for course in self._courses()]
-        bests = [best(course, key=lambda m: m.metrics[metric]) for course in scored if course]
-        if not bests:
+        """Scores the trial by `metric`, as far as all runs of its search have come.
+
+        None before each of them was measured: a mean over some of them would favour the lucky.
+        """
+        whole = [
+            run for run in self.runs.values() if run.purpose == "race" and run.state == "COMPLETED"
+        ]
+        up_to = math.inf if len(self.search_runs) == 1 else self.kimg
+        if any(run.best(metric, direction, up_to) is None for run in self.search_runs):
             return None
-        values = [m.metrics[metric] for m in bests]
-        single = len(values) == 1
-        return Objective(
-            value=fmean(values),
-            standard_error=bests[0].metrics.get(STANDARD_ERRORS.get(metric, ""))
-            if single
-            else stdev(values) / len(values) ** 0.5,
-            kimg=bests[0].kimg,
-            replicates=len(values),
-        )
+        return score([*self.search_runs, *whole], metric, direction, up_to)
 
-    def metrics_at(self, kimg: float) -> Mapping[str, float]:
-        """The first replicate's scores at one of its measurements; empty where it has none."""
-        return next((m.metrics for m in self.measurements if m.kimg == kimg), {})
+    def curve(self) -> dict[float, dict[str, float]]:
+        """Its metrics by kimg, averaged over the runs of the search, as far as all have come."""
+        return mean_curve(self.search_runs)
 
-    def refusal(self, event: Started | Checkpointed | Measured | Retried | Ended) -> str | None:
-        """Says why `event` cannot happen to this trial now; None where it can."""
-        if self.state != "RUNNING":
-            return f"it ended {self.state}"
-        match event:
-            case Started():
-                return self._refusal_to_start(event)
-            case Checkpointed() | Measured() if not self.active:
-                return "no attempt of this session is running it"
-            case Checkpointed() if event.kimg < self.from_kimg:
-                return f"its attempt began later, at {self.from_kimg} kimg"
-            case Measured():
-                return self._refusal_to_measure(event)
-            case Ended(state="COMPLETED") if not self.attempts:
-                return "it was never started"
-        return None
+    def copy(self) -> Self:
+        """A copy that later events do not change."""
+        return replace(self, runs={r: run.copy() for r, run in self.runs.items()})
 
-    def take(self, event: Started | Checkpointed | Measured | Retried | Ended) -> None:
-        """Takes in an event that was not refused."""
-        match event:
-            case Started():
-                self._start(event)
-            case Checkpointed():
-                self.checkpoint = event
-            case Measured():
-                again = (event.replicate, event.kimg)
-                kept = [m for m in self.measurements if (m.replicate, m.kimg) != again]
-                self.measurements = [*kept, event]
-            case Retried():
-                self.active = False
-                self.retries += 1
-            case Ended():
-                if event.reason == "time_budget":  # it may have hung, or died, before a save
-                    self._forget_unsaved()
-                self.active = False
-                self.state, self.reason, self.ended_at = event.state, event.reason, event.at
 
-    def _start(self, event: Started) -> None:
-        # What a lost attempt measured past its last checkpoint is not on this course: the state
-        # that scored it is gone, so the record must not promise it.
-        self.measurements = [m for m in self.measurements if m.kimg <= event.from_kimg]
-        if event.from_kimg == 0.0:
-            self.checkpoint = self.streams = self.torch = self.processor = None
-        self.active = True
-        self.attempts += 1
-        self.from_kimg = event.from_kimg
-        self.started_at = self.started_at or event.at
-        self.node, self.device, self.pack = event.node, event.device, event.pack
-        self.threads = event.threads
-        self.streams = _followed(self.streams, event.streams)
-        self.torch = _followed(self.torch, event.torch)
-        self.processor = _followed(self.processor, event.processor)
+def mean_curve(runs: Sequence[RunState]) -> dict[float, dict[str, float]]:
+    """The metrics of runs by kimg, averaged, as far as all have come."""
+    courses = [{m.kimg: m.metrics for m in run.measurements} for run in runs]
+    common = [kimg for kimg in courses[0] if all(kimg in course for course in courses)]
+    return {kimg: _mean([course[kimg] for course in courses]) for kimg in sorted(common)}
 
-    def _forget_unsaved(self) -> None:
-        """Drops measurements of a state that no checkpoint holds: nobody could have it again."""
-        saved = -1.0 if self.checkpoint is None else self.checkpoint.kimg
-        self.measurements = [m for m in self.measurements if m.kimg <= saved]
 
-    def _refusal_to_start(self, event: Started) -> str | None:
-        if self.active:
-            return "an attempt of this session is running it already"
-        if event.attempt != self.attempts:
-            return f"`attempt == {self.attempts}` must hold, but got attempt={event.attempt}"
-        known = {0.0} if self.checkpoint is None else {0.0, self.checkpoint.kimg}
-        if event.from_kimg not in known:
-            return (
-                f"`from_kimg` must be that of a checkpoint, one of {sorted(known)}, "
-                f"but got from_kimg={event.from_kimg}"
-            )
-        return None
+def score(
+    runs: Sequence[RunState],
+    metric: str,
+    direction: Direction = "maximize",
+    up_to_kimg: float = math.inf,
+) -> Objective:
+    """Averages the best measurements of runs that were all measured."""
+    bests = [(run, run.best(metric, direction, up_to_kimg)) for run in runs]
+    measured = [(run, best) for run, best in bests if best is not None]
+    values = [best.metrics[metric] for _, best in measured]
+    return Objective(
+        value=fmean(values),
+        points_error=_points_error(measured, STANDARD_ERRORS.get(metric, "")),
+        replicates_error=None if len(values) == 1 else stdev(values) / len(values) ** 0.5,
+        kimg=measured[0][1].kimg,
+        replicates=len(values),
+        metrics=_mean([best.metrics for _, best in measured]),
+    )
 
-    def _refusal_to_measure(self, event: Measured) -> str | None:
-        # A checkpoint and the measurement at the same kimg come in either order, so an attempt
-        # may measure once more exactly where it began.
-        last = max(
-            (m.kimg for m in self.measurements if m.replicate == event.replicate), default=-1.0
-        )
-        if event.kimg > last or event.kimg == last == self.from_kimg:
+
+def _points_error(measured: Sequence[tuple[RunState, Measured]], name: str) -> float | None:
+    by_fold: dict[int | None, list[float]] = defaultdict(list)
+    for run, best in measured:
+        if name not in best.metrics:
             return None
-        return f"`kimg > {last}` must hold, but got kimg={event.kimg}"
+        by_fold[run.fold].append(best.metrics[name])
+    if len(measured) == 1:
+        return measured[0][1].metrics[name]
+    weighted = (sum(errors) / len(measured) for errors in by_fold.values())
+    return float(sum(part**2 for part in weighted) ** 0.5)
 
-    def _courses(self) -> list[list[Measured]]:
-        replicates = sorted({m.replicate for m in self.measurements})
-        return [[m for m in self.measurements if m.replicate == r] for r in replicates]
 
-
-def _followed(before: str | None, now: str | None) -> str | None:
-    """Adds what an attempt had to what the attempts before it had, where it is something new."""
-    if before is None or now is None or before.split(THEN)[-1] == now:
-        return before or now
-    return f"{before}{THEN}{now}"
+def _mean(all_metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric that all of them have."""
+    if len(all_metrics) == 1:
+        return dict(all_metrics[0])
+    common = [name for name in all_metrics[0] if all(name in m for m in all_metrics)]
+    return {name: fmean(m[name] for m in all_metrics) for name in common}

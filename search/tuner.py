@@ -19,10 +19,12 @@ from search.attempt import cause_of, place_of
 from search.cluster import TrialResources
 from search.early_stopping import early_stopping
 from search.engine_seat import engines
+from search.events import Purpose, RunKey
 from search.history import History
 from search.proposer import Proposer
 from search.referee import OnProgress, Referee
-from search.searcher import StudySearcher
+from search.run_queue import RunQueue
+from search.searcher import StudySearcher, run_folder
 from search.seat import OwnSeat, Seat
 from search.stop_request import StopRequest
 from search.study import StudySpec
@@ -35,6 +37,10 @@ MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
 PATIENCE_SECONDS = 30.0
+
+
+def _key(trial: Trial) -> RunKey:
+    return RunKey(trial.config["number"], trial.config["replicate"])
 
 
 class _Unsaved:
@@ -52,7 +58,7 @@ class _Scheduler(_Unsaved, FIFOScheduler):
         self._referee = referee
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        stops = self._referee.progressed(trial.config["number"], result["progress"])
+        stops = self._referee.progressed(_key(trial), result["progress"])
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
 
@@ -85,7 +91,7 @@ class _Recorder(_Unsaved, tune.Callback):
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
         self._referee.started(
-            trial.config["number"],
+            _key(trial),
             place_of(trial),
             pack=self._pack,
             restored=restored,
@@ -94,31 +100,31 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         # Tune's order is scheduler, searcher, callbacks, save: a save can still be asked for.
-        if self._referee.may_be_resumed(trial.config["number"]):
+        if self._referee.may_be_resumed(_key(trial)):
             result[SHOULD_CHECKPOINT] = True
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: tune.Checkpoint, **_: Any) -> None:
-        number, folder = trial.config["number"], Path(checkpoint.path)
+        key, folder = _key(trial), Path(checkpoint.path)
         kimg = trial.last_result["progress"].kimg
-        self._referee.checkpointed(number, kimg, folder.relative_to(self._output))
-        self._keep_newest(number, 2)
+        self._referee.checkpointed(key, kimg, folder.relative_to(self._output))
+        self._keep_newest(key, 2)
 
     def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.retried(trial.config["number"], cause_of(trial))
+        self._referee.retried(_key(trial), cause_of(trial))
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.failed(trial.config["number"], cause_of(trial))
+        self._referee.failed(_key(trial), cause_of(trial))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
-        number = trial.config["number"]
-        self._referee.finished(number)
-        self._keep_newest(number, 1)
+        key = _key(trial)
+        self._referee.finished(key)
+        self._keep_newest(key, 1)
 
-    def _keep_newest(self, number: int, count: int) -> None:
+    def _keep_newest(self, key: RunKey, count: int) -> None:
         # Tune's own num_to_keep would write its experiment state at every second checkpoint.
-        pattern = f"{number:05d}-*/checkpoint_*"
+        pattern = f"{run_folder(key)}-*/checkpoint_*"
         folders = sorted((self._output / TUNE_FOLDER).glob(pattern))
-        recorded = self._referee.checkpoint_of(number)
+        recorded = self._referee.checkpoint_of(key)
         for folder in folders[:-count]:
             if recorded is None or folder != self._output / recorded:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -134,10 +140,12 @@ def run_trials(
     stop: StopRequest,
     resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
+    purpose: Purpose = "search",
 ) -> None:
     """Runs every trial that the study still wants, until none is left or a stop is asked for.
 
-    On return every trial has its final state, unless the stop's reason is `interrupted`.
+    On return every run of this purpose has its final state, unless the stop's reason is
+    `interrupted`. Only those of the search are stopped early, and only it proposes.
 
     Args:
         spec: the study.
@@ -148,15 +156,21 @@ def run_trials(
         stop: asked for by a signal or by the clock.
         resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
+        purpose: of the runs.
 
     Raises:
         Exception: whatever kept the record from being written.
     """
     output = output.resolve()
-    referee = Referee(history, stop, early_stopping(spec, output), on_progress)
+    proposer = Proposer(spec) if purpose == "search" else None
+    stopping = early_stopping(spec, output) if purpose == "search" else None
+    queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
+    referee = Referee(history, stop, queue, stopping, on_progress, proposer)
+    referee.settle()
     searcher = StudySearcher(
-        Proposer(spec),
+        proposer,
         history,
+        queue,
         output,
         max_concurrent=max_concurrent,
         threads=spec.resources.threads,
@@ -182,7 +196,7 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
-    _settle(referee, history, stop)
+    _settle(referee, history, stop, purpose)
 
 
 def _seats(
@@ -202,11 +216,14 @@ def _trainable(make_seat: Callable[[], Seat], resources: TrialResources) -> type
     return trainable
 
 
-def _settle(referee: Referee, history: History, stop: StopRequest) -> None:
-    if stop.reason == "time_budget":
-        referee.close_unfinished()
+def _settle(referee: Referee, history: History, stop: StopRequest, purpose: Purpose) -> None:
+    if stop.reason is None:
+        referee.close_waiting()
+    elif stop.reason == "time_budget":
+        referee.close_unfinished(purpose, "time_budget")
     if referee.fault is not None:
         raise referee.fault
-    if stop.reason is None and history.ledger.unfinished():
-        lost = [trial.number for trial in history.ledger.unfinished()]
-        raise RuntimeError(f"Tune ended without a word on trials {lost}")
+    if stop.reason is None:
+        lost = [tuple(run.key) for run in history.ledger.unfinished() if run.purpose == purpose]
+        if lost:
+            raise RuntimeError(f"Tune ended without a word on trials {lost}")

@@ -46,9 +46,10 @@ class ClosedFormRuns:
     kimg_per_trial: float = 400.0
     measure_kimg: float = 100.0
     pace: float = math.inf
-    faults: Mapping[int, Fault] = field(default_factory=dict)
+    faults: Mapping[Any, Fault] = field(default_factory=dict)
     fused: bool = False
     points: bool = False  # whether the points of a measurement are written
+    seed_noise: float = 0.0  # nats; a run's seed adds so much times a normal variate
 
     def __call__(self, device: str, capacity: int) -> "ClosedFormLanes":
         return ClosedFormLanes(self, self.fused, device)
@@ -99,6 +100,8 @@ class ClosedFormRun:
 
     def __post_init__(self) -> None:
         self.state = (self.trial["seed"] % 997 + 1) / 1000
+        generator = np.random.default_rng(self.trial["seed"])
+        self.luck = self.runs.seed_noise * generator.standard_normal()
         self._aim()
 
     @property
@@ -130,8 +133,8 @@ class ClosedFormRun:
             raise self.fault
         if self.infeasible:
             return self.progress()
-        fault = self.runs.faults.get(self.trial["number"])
-        value = score(self.trial["params"], self.kimg)
+        fault = self._fault
+        value = score(self.trial["params"], self.kimg) + self.luck
         if fault and fault.kind == "nan" and self.kimg >= fault.kimg:
             value = math.nan
         metrics = {
@@ -143,9 +146,9 @@ class ClosedFormRun:
         }
         self._aim()
         if self.runs.points:
-            number = self.trial["number"]
+            number, replicate = self.trial["number"], self.trial["replicate"]
             own = np.array([0.0, 300.0, -300.0]) * (number % 3)  # leaves the mean as it is
-            path = self.runs.folder / f"points/{number}-0.parquet"
+            path = self.runs.folder / f"points/{number}-{replicate}.parquet"
             write_points(path, value + DIFFICULTY + own, None)
         return replace(
             self.progress(), metrics=metrics, done=self.kimg >= self.runs.kimg_per_trial
@@ -171,9 +174,15 @@ class ClosedFormRun:
         whole = round(self.runs.kimg_per_trial / self.runs.measure_kimg) * STEPS
         self.due = min((self.steps // STEPS + 1) * STEPS, whole)
 
+    @property
+    def _fault(self) -> Fault | None:
+        """That of this very run, or of the first run of its trial."""
+        number, replicate = self.trial["number"], self.trial.get("replicate", 0)
+        of_trial = self.runs.faults.get(number) if replicate == 0 else None
+        return self.runs.faults.get((number, replicate), of_trial)
+
     def _suffer(self) -> None:
-        number = self.trial["number"]
-        fault = self.runs.faults.get(number)
+        number, fault = self.trial["number"], self._fault
         if fault is None or self.kimg < fault.kimg:
             return
         mark = self.runs.folder / f"fault-{number}"

@@ -22,7 +22,7 @@ from tiny_study import content, write_npz, write_space
 
 from search import run_study
 from search.command_line import DONE
-from search.events import Proposed, Retried, SessionOpened, Started
+from search.events import Proposed, Retried, RunKey, SessionOpened, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
@@ -289,7 +289,8 @@ def test_a_killed_process_is_replaced_and_a_terminated_study_resumed(
     output, uri = tmp_path / "out", f"sqlite:///{tmp_path / 'mlflow.db'}"
     sent: dict[int, int] = {}
 
-    def send(self: Screen, number: int, progress: Progress) -> None:
+    def send(self: Screen, key: RunKey, progress: Progress) -> None:
+        number = key.number
         if progress.kimg >= 2 and not sent:
             sent[signal.SIGKILL] = number
             os.kill(_pid(output, number), signal.SIGKILL)
@@ -423,8 +424,8 @@ def _check_cut_study(folder: Path, before_last: Ledger) -> None:
     sessions = [at for at, event in enumerate(events) if isinstance(event, SessionOpened)]
     assert len(sessions) == 3
     starts = {e.number: e.from_kimg for e in events[sessions[-1] :] if isinstance(e, Started)}
-    for trial in before_last.unfinished():
-        assert starts[trial.number] == (trial.checkpoint.kimg if trial.checkpoint else 0.0)
+    for run in before_last.unfinished():
+        assert starts[run.number] == (run.checkpoint.kimg if run.checkpoint else 0.0)
     runs = runs_of(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     assert len(runs) == 1 + 5
     assert {run.info.status for run in runs} == {"FINISHED"}

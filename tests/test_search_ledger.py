@@ -107,21 +107,21 @@ class Study(RuleBasedStateMachine):
     @rule(number=st.integers(0, 4), attempt=st.integers(0, 2), checkpoint=st.booleans())
     def start(self, number: int, attempt: int, checkpoint: bool) -> None:
         trial = self.ledger.trials.get(number)
-        found = trial.checkpoint if trial and checkpoint else None
+        found = trial.first.checkpoint if trial and checkpoint else None
         kimg = found.kimg if found else 0.0
-        can = trial and trial.state == "RUNNING" and not trial.active
-        legal = bool(can and trial and trial.attempts == attempt)
+        can = trial and trial.state == "RUNNING" and not trial.first.active
+        legal = bool(can and trial and trial.first.attempts == attempt)
         assert self.offer(started(number, attempt, kimg)) == legal
 
     @rule(number=st.integers(0, 4), kimg=st.integers(0, 5), value=st.floats(-300, 300))
     def measure(self, number: int, kimg: int, value: float) -> None:
         if self.offer(measured(number, float(kimg), value)):
-            assert self.ledger.trials[number].active
+            assert self.ledger.trials[number].first.active
 
     @rule(number=st.integers(0, 4), kimg=st.integers(0, 5))
     def checkpoint(self, number: int, kimg: int) -> None:
         if self.offer(checkpointed(number, float(kimg))):
-            assert self.ledger.trials[number].active
+            assert self.ledger.trials[number].first.active
 
     @rule(number=st.integers(0, 4))
     def machine_fails(self, number: int) -> None:
@@ -139,7 +139,7 @@ class Study(RuleBasedStateMachine):
     def kill_the_driver(self) -> None:
         self.ledger = Ledger(self.events)
         assert self.offer(SessionOpened(pid=2, extra_trials=1))
-        assert not any(trial.active for trial in self.ledger.trials.values())
+        assert not any(trial.first.active for trial in self.ledger.trials.values())
 
     @precondition(lambda self: self.ledger.trials)
     @rule()
@@ -251,14 +251,18 @@ def test_objective_is_the_best_measurement() -> None:
 
 
 def test_objective_averages_replicates() -> None:
-    ledger = Ledger(
-        [proposed(0), started(0), measured(0, 5, 1.0), measured(0, 9, 4.0), measured(0, 5, 6.0, 1)]
-    )
+    twice = proposed(0).model_copy(update={"further_seeds": (8,)})
+    second = started(0).model_copy(update={"replicate": 1})
+    first: list[Event] = [twice, started(0), measured(0, 5, 1.0), measured(0, 9, 9.0), second]
+    assert Ledger(first).trials[0].objective(METRIC) is None  # a mean would be of one of them
+    ledger = Ledger([*first, measured(0, 5, 6.0, 1)])
     objective = ledger.trials[0].objective(METRIC)
     assert objective
-    assert (objective.value, objective.replicates) == (5.0, 2)
-    assert objective.standard_error == pytest.approx(1.0)
+    assert (objective.value, objective.replicates) == (3.5, 2)  # both at 5 kimg
+    assert objective.standard_error == pytest.approx(2.5)
     assert ledger.trials[0].total_kimg == 14.0
+    with pytest.raises(LedgerError, match="replicate 2 was never claimed"):
+        ledger.apply(measured(0, 5, 6.0, 2))
 
 
 def test_incumbent_keeps_every_constraint_where_its_objective_is_best() -> None:
@@ -318,7 +322,7 @@ def test_a_retried_trial_goes_on_from_its_checkpoint_without_what_was_lost() -> 
     objective = trial.objective(METRIC)
     assert objective
     assert objective.value == 2.0
-    assert (trial.retries, trial.attempts, trial.total_kimg) == (1, 2, 20.0)
+    assert (trial.retries, trial.first.attempts, trial.total_kimg) == (1, 2, 20.0)
     ledger.apply(measured(0, 20.0, 2.0))  # the checkpoint came before this measurement
     with pytest.raises(LedgerError, match=r"`kimg > 20.0` must hold, but got kimg=10.0"):
         ledger.apply(measured(0, 10.0, 1.0))
@@ -333,7 +337,7 @@ def test_a_measurement_that_arrives_twice_is_refused() -> None:
 def test_a_trial_started_from_scratch_forgets_its_course() -> None:
     ledger = Ledger([*course(0, 1.0, state=None), checkpointed(0, 10.0), SessionOpened(pid=2)])
     ledger.apply(started(0, attempt=1))
-    assert ledger.trials[0].checkpoint is None
+    assert ledger.trials[0].first.checkpoint is None
     assert ledger.trials[0].objective(METRIC) is None
 
 
@@ -384,10 +388,10 @@ def test_a_course_remembers_every_kind_of_machine_it_was_trained_on() -> None:
     events: list[Event] = [proposed(0), start(0, 0.0, "2.1"), checkpointed(0, 10.0)]
     events += [Retried(number=0, cause="c"), start(1, 10.0, "2.1")]
     events += [Retried(number=0, cause="c"), start(2, 10.0, "2.2")]
-    trial = Ledger(events).trials[0]
+    trial = Ledger(events).trials[0].first
     assert (trial.torch, trial.streams, trial.processor) == ("2.1 then 2.2", "host", None)
     again = [*events, Retried(number=0, cause="c"), start(3, 0.0, "2.2")]
-    assert Ledger(again).trials[0].torch == "2.2"  # from scratch: nothing is left of the others
+    assert Ledger(again).trials[0].first.torch == "2.2"  # from scratch
 
 
 def test_the_pack_is_that_of_the_last_start() -> None:
@@ -396,7 +400,7 @@ def test_the_pack_is_that_of_the_last_start() -> None:
     for number, pack in ((0, 8), (1, 4)):
         start = started(number).model_copy(update={"pack": pack})
         ledger.apply(start)
-        assert ledger.pack == ledger.trials[number].pack == pack
+        assert ledger.pack == ledger.trials[number].first.pack == pack
     line = started(0).model_dump_json(exclude={"pack"})  # as before there were packs
     old = from_line(line.encode())
     assert isinstance(old, Started)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from search.events import RunKey
 from search.paired import RungPoints, paired_standard_error
 from search.points import read_points, write_points
 from search.scheduling import Course, decide
@@ -44,9 +45,9 @@ def test_the_points_of_a_rung_outlive_a_better_measurement(tmp_path: Path) -> No
     vectors = rng.normal(size=(3, 50)).astype(np.float32)
     for number in (0, 1):
         write_points(tmp_path / f"points/{number}-0.parquet", vectors[number], None)
-        points.keep(number, 100.0)
+        points.keep(RunKey(number), 100.0)
     write_points(tmp_path / "points/0-0.parquet", vectors[2], None)
-    points.keep(0, 200.0)  # no rung
+    points.keep(RunKey(0), 200.0)  # no rung
     expected = paired_standard_error(vectors[0], vectors[1])
     assert points.standard_error(0, 1, 100.0) == expected
     assert points.standard_error(0, 1, 300.0) is None
@@ -55,11 +56,11 @@ def test_the_points_of_a_rung_outlive_a_better_measurement(tmp_path: Path) -> No
 
 def test_a_trial_without_points_is_not_paired(tmp_path: Path) -> None:
     points = RungPoints(tmp_path, "conditional_log_likelihood", (100.0,))
-    points.keep(0, 100.0)
+    points.keep(RunKey(0), 100.0)
     for number in (1, 2):
         conditional = [1.0, number] if number == 1 else None
         write_points(tmp_path / f"points/{number}-0.parquet", [0.0, 1.0], conditional)
-        points.keep(number, 100.0)
+        points.keep(RunKey(number), 100.0)
     assert points.standard_error(0, 1, 100.0) is None
     assert points.standard_error(1, 2, 100.0) is None
     assert points.standard_error(1, 1, 100.0) == 0.0

@@ -42,6 +42,8 @@ COLUMNS = [
     "seed",
     "objective",
     "standard_error",
+    "points_error",
+    "replicates_error",
     "replicates",
     "elapsed_seconds",
     "total_kimg",

@@ -5,10 +5,11 @@ import pytest
 from closed_form import open_history, study
 
 from search.early_stopping import EarlyStopping
-from search.events import Event
+from search.events import Event, RunKey
 from search.history import History
 from search.proposer import Proposer
 from search.referee import HOPELESS_FAILURES, Referee, StudyFailedError
+from search.run_queue import RunQueue
 from search.scheduling import Halving
 from search.seat import Place
 from search.stop_request import StopRequest
@@ -33,10 +34,10 @@ def history(tmp_path: Path) -> Iterator[History]:
 
 
 def running(history: History, stop: StopRequest | None = None) -> Referee:
-    referee = Referee(history, stop or StopRequest(), HALVING)
+    referee = Referee(history, stop or StopRequest(), RunQueue("search"), HALVING)
     for number in history.ledger.trials:
         place = Place(node="n", device="cpu", pid=1)
-        referee.started(number, place, pack=1, restored=False)
+        referee.started(RunKey(number), place, pack=1, restored=False)
     return referee
 
 
@@ -47,27 +48,27 @@ def at(kimg: float, value: float | None = None, *, done: bool = False) -> Progre
 
 def test_a_trial_below_the_cut_is_stopped(history: History) -> None:
     referee = running(history)
-    assert not referee.progressed(0, at(100, 1.0))
-    assert referee.progressed(1, at(100, 0.0))
-    referee.finished(1)
+    assert not referee.progressed(RunKey(0), at(100, 1.0))
+    assert referee.progressed(RunKey(1), at(100, 0.0))
+    referee.finished(RunKey(1))
     trial = history.ledger.trials[1]
     assert (trial.state, trial.reason) == ("STOPPED", "asha")
 
 
 def test_an_early_trial_is_judged_again_by_later_ones(history: History) -> None:
     referee = running(history)
-    assert not referee.progressed(0, at(100, 0.0))
-    assert not referee.progressed(1, at(100, 1.0))
-    assert not referee.progressed(2, at(100, 2.0))
-    assert not referee.progressed(0, at(150))  # only at a measurement
-    assert referee.progressed(0, at(200, 0.5))
+    assert not referee.progressed(RunKey(0), at(100, 0.0))
+    assert not referee.progressed(RunKey(1), at(100, 1.0))
+    assert not referee.progressed(RunKey(2), at(100, 2.0))
+    assert not referee.progressed(RunKey(0), at(150))  # only at a measurement
+    assert referee.progressed(RunKey(0), at(200, 0.5))
 
 
 def test_the_full_budget_is_completed_even_when_late_or_poor(history: History) -> None:
     stop = StopRequest(seconds=0.0)
     referee = running(history, stop)
-    assert referee.progressed(0, at(400, -9.0, done=True))
-    referee.finished(0)
+    assert referee.progressed(RunKey(0), at(400, -9.0, done=True))
+    referee.finished(RunKey(0))
     assert history.ledger.trials[0].state == "COMPLETED"
 
 
@@ -76,9 +77,9 @@ def test_a_metric_that_is_not_finite_makes_a_trial_infeasible(
     history: History, value: float
 ) -> None:
     referee = running(history)
-    assert referee.progressed(0, at(100, value))
-    assert not referee.may_be_resumed(0)
-    referee.finished(0)
+    assert referee.progressed(RunKey(0), at(100, value))
+    assert not referee.may_be_resumed(RunKey(0))
+    referee.finished(RunKey(0))
     trial = history.ledger.trials[0]
     assert trial.state == "INFEASIBLE"
     assert trial.reason == f"{METRIC} is {value} at 100 kimg"
@@ -89,28 +90,28 @@ def test_an_interrupt_leaves_trials_to_be_resumed(history: History) -> None:
     stop = StopRequest()
     referee = running(history, stop)
     stop.ask("interrupted")
-    assert referee.progressed(0, at(50))
-    assert referee.may_be_resumed(0)
-    referee.checkpointed(0, 50.0, Path("tune/00000-00/checkpoint_000000"))
-    referee.finished(0)
+    assert referee.progressed(RunKey(0), at(50))
+    assert referee.may_be_resumed(RunKey(0))
+    referee.checkpointed(RunKey(0), 50.0, Path("tune/00000-00/checkpoint_000000"))
+    referee.finished(RunKey(0))
     assert len(history.ledger.unfinished()) == 4
 
 
 def test_the_end_of_the_time_ends_every_trial(history: History) -> None:
     referee = running(history, StopRequest(seconds=0.0))
-    assert referee.progressed(0, at(50))
-    referee.finished(0)
-    referee.close_unfinished()
+    assert referee.progressed(RunKey(0), at(50))
+    referee.finished(RunKey(0))
+    referee.close_unfinished("search", "time_budget")
     ends = {(t.state, t.reason) for t in history.ledger.trials.values()}
     assert ends == {("STOPPED", "time_budget")}
 
 
 def test_a_lost_attempt_is_not_ruled_by_what_it_last_said(history: History) -> None:
     referee = running(history)
-    assert referee.progressed(0, at(400, 1.0, done=True))
-    referee.retried(0, "its process died")  # while it saved
+    assert referee.progressed(RunKey(0), at(400, 1.0, done=True))
+    referee.retried(RunKey(0), "its process died")  # while it saved
     assert history.ledger.trials[0].state == "RUNNING"
-    assert referee.running == {1, 2, 3}
+    assert referee.running == {RunKey(1), RunKey(2), RunKey(3)}
 
 
 def test_a_broken_record_stops_everything_and_is_written_no_more(history: History) -> None:
@@ -119,9 +120,9 @@ def test_a_broken_record_stops_everything_and_is_written_no_more(history: Histor
 
     referee = running(history)
     history.listen(full)
-    assert referee.progressed(0, at(100, 1.0))
+    assert referee.progressed(RunKey(0), at(100, 1.0))
     assert isinstance(referee.fault, OSError)
-    assert referee.progressed(1, at(50))
+    assert referee.progressed(RunKey(1), at(50))
     assert history.ledger.trials[1].measurements == []
 
 
@@ -129,14 +130,14 @@ def test_trials_that_all_fail_are_not_used_up(history: History) -> None:
     referee = running(history)
     for number in range(HOPELESS_FAILURES):
         assert not referee.stopping
-        referee.failed(number, "ValueError: other data here")
+        referee.failed(RunKey(number), "ValueError: other data here")
     assert isinstance(referee.fault, StudyFailedError)
     assert "ValueError: other data here" in str(referee.fault)
 
 
 def test_failures_after_a_measurement_do_not_stop_the_study(history: History) -> None:
     referee = running(history)
-    referee.progressed(3, at(100, 1.0))
+    referee.progressed(RunKey(3), at(100, 1.0))
     for number in range(HOPELESS_FAILURES):
-        referee.failed(number, "RuntimeError: boom")
+        referee.failed(RunKey(number), "RuntimeError: boom")
     assert not referee.stopping

@@ -15,7 +15,7 @@ from tiny_study import content, write_npz
 
 from search import run_study
 from search.comparison import Comparison
-from search.events import Started
+from search.events import RunKey, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal
 from search.machine import SOURCE, versions
@@ -78,8 +78,8 @@ def _killed_once(output: Path, number: int) -> Iterator[None]:
     """Kills the process that trains a trial at its second measurement."""
     killed: list[int] = []
 
-    def kill(self: Screen, trial: int, progress: Progress) -> None:
-        if trial == number and progress.kimg >= 0.5 and not killed:
+    def kill(self: Screen, key: RunKey, progress: Progress) -> None:
+        if key.number == number and progress.kimg >= 0.5 and not killed:
             events = Journal.read(output / JOURNAL_NAME)
             killed.extend(e.pid for e in events if isinstance(e, Started) and e.number == number)
             os.kill(killed[-1], signal.SIGKILL)

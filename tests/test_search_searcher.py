@@ -10,13 +10,14 @@ from search.history import History
 from search.journal import Journal
 from search.ledger import cell_key
 from search.proposer import Proposer, trial_seed
+from search.run_queue import RunQueue
 from search.searcher import StudySearcher
 from search.stop_request import StopRequest
 from search.study import StudySpec
 
 
 def start(history: History, number: int) -> None:
-    attempt = history.ledger.trials[number].attempts
+    attempt = history.ledger.trials[number].first.attempts
     history.append(Started(number=number, attempt=attempt, node="n", device="cpu", pid=1))
 
 
@@ -111,6 +112,7 @@ def searcher(history: History, stop: StopRequest | None = None) -> StudySearcher
     return StudySearcher(
         Proposer(study()),
         history,
+        RunQueue("search"),
         history.folder,
         max_concurrent=2,
         threads=1,
@@ -129,7 +131,7 @@ def test_a_proposal_is_recorded_before_tune_sees_it(history: History) -> None:
     assert cell_key(given["params"]) == trial.cell
     assert given["seed"] == trial.seed
     assert given["resume_from"] is None
-    assert given["folder"] == "00000-00"
+    assert given["folder"] == "00000-00-000"
 
 
 def test_nothing_is_proposed_before_there_is_room(history: History) -> None:
@@ -154,7 +156,7 @@ def test_unfinished_trials_come_first_with_their_checkpoints(history: History) -
     with_folder, without = config(resumed.suggest("a")), config(resumed.suggest("b"))
     assert [with_folder["number"], without["number"]] == [0, 1]
     assert with_folder["resume_from"] == str(history.folder / "tune/00000-00/checkpoint_000000")
-    assert with_folder["folder"] == "00000-01"
+    assert with_folder["folder"] == "00000-00-001"
     assert without["resume_from"] is None
     assert resumed.suggest("c") is None
 
@@ -164,6 +166,7 @@ def test_the_search_ends_with_the_stages_or_with_a_stop(history: History) -> Non
     one = searcher(history, stop)
     for _ in range(8):
         end(history, config(one.suggest("a"))["number"])
+        one.on_trial_complete("a")
     assert one.suggest("a") == "FINISHED"
     stopped = searcher(history, stop)
     stop.ask("interrupted")

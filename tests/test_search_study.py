@@ -159,7 +159,7 @@ REPLACED = [
     ("data: {name: mnist}", "data: {name: mnist}\ndata: {name: cifar}", "3: `data` must be given once, but it is here again"),
     ("data: {name: mnist}", "data: {name: mnist}\nsize: quick", "3: size: must be chosen by `--size`; overlays go under `sizes`"),
     ("data: {name: mnist}", "data: {name: mnist}\n3: quick", "3: a key must be text, but got '3'"),
-    ("data: {name: mnist}", "data: {name: mnist}\nreplication: {seeds: 5}", "3: replication.seeds: `seeds == 1` must hold (else not built yet), but got 5"),
+    ("data: {name: mnist}", "data: {name: mnist}\nreplication: {seeds: 0}", "3: replication.seeds: `seeds >= 1` must hold, but got seeds=0"),
     ("data: {name: mnist}", "data: {name: mnist}\nobjective: {metric: recall, direction: minimise}", "3: objective.direction: must be 'maximize' or 'minimize', but got 'minimise'"),
     ("data: {name: mnist}", "data: {name: mnist}\nobjective: {metric: recall, direction: minimize}", "3: objective.direction: `direction` must be maximize where `metric` is recall, of which more is better, but got minimize"),
     ("{grace_kimg: 100}", "{kind: hyperband, grace_kimg: 400}", "18: scheduler.grace_kimg: `grace_kimg * reduction_factor <= 900.0` (kimg_per_trial) must hold, or no bracket stops anyone, but got grace_kimg=400.0, reduction_factor=3"),

@@ -8,7 +8,7 @@ from tiny_events import proposed
 from tiny_study import content
 
 from search.estimate import Calibration, Estimate, estimate
-from search.events import Checkpointed, Ended, Event, Measured, SessionOpened, Started
+from search.events import Checkpointed, Ended, Event, Measured, RunKey, SessionOpened, Started
 from search.ledger import Ledger
 from search.study import StudySpec
 from search.time_left import TimeLeft
@@ -50,7 +50,7 @@ def ledger(*trials: list[Event]) -> Ledger:
 def test_at_first_it_is_the_plan() -> None:
     left = TimeLeft(SPEC, ledger(), cost(), None)
     assert left.seconds(0.0, {}) == pytest.approx(KIMG / 2)
-    assert left.seconds(10.0, {0: 1.0}) == pytest.approx(KIMG / 2 - 10)
+    assert left.seconds(10.0, {RunKey(0): 1.0}) == pytest.approx(KIMG / 2 - 10)
 
 
 def test_then_it_is_the_pace_whatever_was_planned() -> None:
@@ -61,7 +61,7 @@ def test_then_it_is_the_pace_whatever_was_planned() -> None:
     for event in trial(1, 2.0):
         book.apply(event)
     # 4 + 3 kimg took 70 s, so 10 s a kimg. Trial 1 is to train KIMG / 9 - 3 more, and 7 all of it.
-    assert left.seconds(70.0, {1: 3.0}) == pytest.approx(10 * (8 * KIMG / 9 - 3))
+    assert left.seconds(70.0, {RunKey(1): 3.0}) == pytest.approx(10 * (8 * KIMG / 9 - 3))
 
 
 def test_a_trial_past_a_rung_goes_on_as_far_as_the_plan_has_it() -> None:
@@ -70,7 +70,7 @@ def test_a_trial_past_a_rung_goes_on_as_far_as_the_plan_has_it() -> None:
     for event in trial(8, 12.0):
         book.apply(event)
     # It is the one of nine: all of the last 40 - 20 kimg at 0.2 kimg a second.
-    assert left.seconds(100.0, {8: 20.0}) == pytest.approx(20 / 0.2)
+    assert left.seconds(100.0, {RunKey(8): 20.0}) == pytest.approx(20 / 0.2)
 
 
 def test_a_resumed_turn_counts_from_the_checkpoints() -> None:
@@ -81,7 +81,7 @@ def test_a_resumed_turn_counts_from_the_checkpoints() -> None:
     rest = 7 * KIMG / 9
     assert left.seconds(0.0, {}) == pytest.approx((to_go + rest) / 2)
     # 1 kimg in 40 s
-    assert left.seconds(40.0, {1: 11.0}) == pytest.approx(40 * (to_go - 1 + rest))
+    assert left.seconds(40.0, {RunKey(1): 11.0}) == pytest.approx(40 * (to_go - 1 + rest))
 
 
 def test_it_ends_with_the_time_budget_and_is_never_below_nothing() -> None:
@@ -98,4 +98,4 @@ def test_the_last_trial_trains_by_itself() -> None:
     for event in (*trial(7, 38.0), *trial(8, 12.0)):
         book.apply(event)
     # 59 kimg in 59 s by two: half a kimg a second each, 19 of them for the later one.
-    assert left.seconds(59.0, {7: 38.0, 8: 21.0}) == pytest.approx(19 / 0.5)
+    assert left.seconds(59.0, {RunKey(7): 38.0, RunKey(8): 21.0}) == pytest.approx(19 / 0.5)

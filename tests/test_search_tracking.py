@@ -159,7 +159,7 @@ class FakeStudy:
         return number
 
     def start(self, number: int, from_kimg: float = 0.0) -> None:
-        attempt = self.ledger.trials[number].attempts
+        attempt = self.ledger.trials[number].first.attempts
         self.append(
             Started(
                 number=number, attempt=attempt, from_kimg=from_kimg, node="n", device="cpu", pid=7
@@ -233,7 +233,7 @@ def test_a_run_a_trial_with_the_numbers_of_the_journal(study: FakeStudy) -> None
     study.run(-1.23456789012345678, 80.5, 70.25)
     study.run(3.0)
     assert tracker.flush(20.0)
-    ids = [tracker.run_id(0), tracker.run_id(1), tracker.run_id(2)]
+    ids = [tracker.run_ids.get(number) for number in range(3)]
     assert study.close() == []
 
     runs = held(study.uri)
@@ -579,7 +579,7 @@ def test_a_server_that_is_away_is_told_and_nothing_more(
     tracker = study.open()
     study.run(1.0)
     assert not tracker.flush(0.5)
-    assert tracker.run_id(0) is None
+    assert tracker.run_ids == {}
     study.append(SessionClosed(reason="finished"))
     assert tracker.close(0.5) == ["the study", "trial 0"]
     assert len(study.problems) == 2

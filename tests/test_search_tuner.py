@@ -10,7 +10,7 @@ import closed_form
 import pytest
 from closed_form import ClosedFormRuns, Fault, open_history, study
 
-from search.events import Event, Measured, Retried, Started
+from search.events import Event, Measured, Retried, RunKey, Started
 from search.journal import Journal
 from search.ledger import Ledger
 from search.stop_request import StopRequest
@@ -90,9 +90,10 @@ def test_faults_of_trials_and_of_their_machine(tmp_path: Path) -> None:
     assert sum(isinstance(e, Retried) and e.number == 2 for e in events) == 2
     # One checkpoint a trial is left, and it is the one that the record names.
     for trial in ledger.trials.values():
-        assert trial.checkpoint is not None
+        checkpoint = trial.first.checkpoint
+        assert checkpoint is not None
         left = list(tmp_path.glob(f"tune/{trial.number:05d}-*/checkpoint_*"))
-        assert left == [tmp_path / trial.checkpoint.path]
+        assert left == [tmp_path / checkpoint.path]
 
 
 def test_halving_stops_trials_at_rungs(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
     stop = StopRequest()
     runs = ClosedFormRuns(folder=tmp_path, pace=200)
 
-    def interrupt(number: int, progress: Progress) -> None:
+    def interrupt(key: RunKey, progress: Progress) -> None:
         if progress.kimg >= 200:
             stop.ask("interrupted")
 
@@ -151,8 +152,8 @@ def test_the_end_of_the_time_budget_is_a_normal_end(
     runs = ClosedFormRuns(folder=tmp_path, pace=100, faults={0: Fault("hang", 110)})
     hung_since = []
 
-    def end_when_hung(number: int, progress: Progress) -> None:
-        if number == 0:
+    def end_when_hung(key: RunKey, progress: Progress) -> None:
+        if key.number == 0:
             hung_since.append(time.monotonic())
         elif hung_since and time.monotonic() > hung_since[0] + 0.5:
             stop.ask("time_budget")

@@ -1,0 +1,162 @@
+"""The rows of a study's record: of a trial, of a run, of a measurement."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from search.events import Measured, ParamValue
+from search.run_state import RunState
+from search.trial import Direction, TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial, a row of `trials.parquet`.
+
+    `objective` and its errors are in the units of the objective (nats), None before all runs of
+    the search were measured and for a trial that is INFEASIBLE or FAILED: what it measured is in
+    the measurements. `replicates` counts the runs averaged in `objective`; `points_error` and
+    `replicates_error` are its standard errors from the evaluated points and from seeds and folds,
+    `standard_error` the one that counts (`search.trial.Objective`). `run_id` is the tracking
+    run. What can differ from run to run (`seed`, `node`, `device`, ...) is that of the first; the
+    others are in `runs.parquet`.
+    """
+
+    number: int
+    stage: str
+    state: str
+    params: dict[str, ParamValue] = field(default_factory=dict)
+    seed: int | None = None
+    objective: float | None = None
+    standard_error: float | None = None
+    points_error: float | None = None
+    replicates_error: float | None = None
+    replicates: int = 0
+    elapsed_seconds: float = 0.0
+    total_kimg: float = 0.0
+    run_id: str | None = None
+    reason: str | None = None
+    flags: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    node: str | None = None
+    device: str | None = None
+    pack: int | None = None
+    threads: int | None = None
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
+    retries: int = 0
+    dataset_digest: str
+    protocol_digest: str
+
+    @classmethod
+    def of(cls, trial: TrialState, metric: str, direction: Direction, **others: Any) -> Self:
+        """Writes a trial down; `others` are the columns that no trial knows."""
+        scored = trial.objective(metric, direction)
+        if trial.state in ("INFEASIBLE", "FAILED"):
+            scored = None
+        return cls(
+            number=trial.number,
+            stage=trial.stage,
+            state=trial.state,
+            params=dict(trial.params),
+            objective=scored.value if scored else None,
+            standard_error=scored.standard_error if scored else None,
+            points_error=scored.points_error if scored else None,
+            replicates_error=scored.replicates_error if scored else None,
+            replicates=scored.replicates if scored else 0,
+            elapsed_seconds=trial.elapsed_seconds,
+            total_kimg=trial.total_kimg,
+            reason=trial.reason,
+            started_at=trial.started_at,
+            ended_at=trial.ended_at,
+            retries=trial.retries,
+            **_conditions(trial.first),
+            **others,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run, a training of a trial, a row of `runs.parquet`.
+
+    `purpose` is `search`, `race` or `confirmation`; `fold` the part of the training set that it
+    left out and was scored on. `objective` is its best measurement in the units of the objective
+    (nats), at `kimg`. `pack` is how many runs its process advanced together at most. `seed`,
+    `fold`, `threads`, `streams`, `torch` and `processor` are what `search.rerun` needs beside the
+    trial's parameters (`search.seat.Place`); None in records that were written before they were.
+    """
+
+    number: int
+    replicate: int
+    purpose: str
+    state: str
+    seed: int
+    fold: int | None = None
+    objective: float | None = None
+    kimg: float | None = None
+    elapsed_seconds: float = 0.0
+    total_kimg: float = 0.0
+    run_id: str | None = None
+    reason: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    node: str | None = None
+    device: str | None = None
+    pack: int | None = None
+    threads: int | None = None
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
+    retries: int = 0
+
+    @classmethod
+    def of(cls, run: RunState, metric: str, direction: Direction, run_id: str | None) -> Self:
+        """Writes a run down."""
+        best = run.best(metric, direction)
+        return cls(
+            number=run.number,
+            replicate=run.replicate,
+            purpose=run.purpose,
+            state=run.state,
+            fold=run.fold,
+            objective=best.metrics[metric] if best else None,
+            kimg=best.kimg if best else None,
+            elapsed_seconds=run.elapsed_seconds,
+            total_kimg=run.total_kimg,
+            run_id=run_id,
+            reason=run.reason,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            retries=run.retries,
+            **_conditions(run),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementRecord:
+    """One measurement, a row of `measurements.parquet`; `elapsed_seconds` is the run's own."""
+
+    number: int
+    replicate: int
+    kimg: float
+    elapsed_seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        """Writes a measurement down."""
+        return cls(
+            number=measured.number,
+            replicate=measured.replicate,
+            kimg=measured.kimg,
+            elapsed_seconds=measured.elapsed_seconds,
+            metrics=measured.metrics,
+        )
+
+
+def _conditions(run: RunState) -> dict[str, Any]:
+    """What a run's numbers depend on."""
+    names = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
+    return {name: getattr(run, name) for name in names}

@@ -1,0 +1,172 @@
+"""What is known about one run, a training of one trial, and what may happen to it next."""
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal, Self
+
+from search.events import (
+    Checkpointed,
+    Ended,
+    Measured,
+    Paused,
+    Purpose,
+    Retried,
+    RunEvent,
+    RunKey,
+    Started,
+)
+
+TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
+Direction = Literal["maximize", "minimize"]
+
+THEN = " then "
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """All that is known about one run; `checkpoint` is the latest one on its course."""
+
+    number: int
+    replicate: int
+    purpose: Purpose
+    seed: int
+    fold: int | None
+    claimed_at: datetime
+    state: TrialStateName = "RUNNING"
+    measurements: list[Measured] = field(default_factory=list)
+    checkpoint: Checkpointed | None = None
+    active: bool = False  # an attempt of this session is on a machine
+    attempts: int = 0
+    retries: int = 0
+    from_kimg: float = 0.0
+    reason: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    node: str | None = None
+    device: str | None = None
+    pack: int | None = None
+    threads: int | None = None
+    # Of all attempts on this course: `A then B` where it was gone on with on another machine.
+    streams: str | None = None
+    torch: str | None = None
+    processor: str | None = None
+
+    @property
+    def key(self) -> RunKey:
+        """Its number and replicate."""
+        return RunKey(self.number, self.replicate)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its final state."""
+        return self.state != "RUNNING"
+
+    @property
+    def total_kimg(self) -> float:
+        """Training up to the last measurement in kimg."""
+        return self.measurements[-1].kimg if self.measurements else 0.0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Training time up to the last measurement in seconds."""
+        return self.measurements[-1].elapsed_seconds if self.measurements else 0.0
+
+    def best(
+        self, metric: str, direction: Direction = "maximize", up_to_kimg: float = math.inf
+    ) -> Measured | None:
+        """The best measurement of `metric`, of equals the first; None before there is one."""
+        scored = [m for m in self.measurements if metric in m.metrics and m.kimg <= up_to_kimg]
+        better = max if direction == "maximize" else min
+        return better(scored, key=lambda m: m.metrics[metric], default=None)
+
+    def copy(self) -> Self:
+        """A copy that later events do not change."""
+        return replace(self, measurements=list(self.measurements))
+
+    def refusal(self, event: RunEvent) -> str | None:
+        """Says why `event` cannot happen to this run now; None where it can."""
+        if self.ended:
+            return f"it ended {self.state}"
+        match event:
+            case Started():
+                return self._refusal_to_start(event)
+            case Checkpointed() | Measured() | Paused() if not self.active:
+                return "no attempt of this session is running it"
+            case Checkpointed() if event.kimg < self.from_kimg:
+                return f"its attempt began later, at {self.from_kimg} kimg"
+            case Measured():
+                return self._refusal_to_measure(event)
+            case Ended(state="COMPLETED") if not self.attempts:
+                return "it was never started"
+        return None
+
+    def take(self, event: RunEvent) -> None:
+        """Takes in an event that was not refused."""
+        match event:
+            case Started():
+                self._start(event)
+            case Checkpointed():
+                self.checkpoint = event
+            case Measured():
+                kept = [m for m in self.measurements if m.kimg != event.kimg]
+                self.measurements = [*kept, event]
+            case Paused():
+                self.active = False
+            case Retried():
+                self.active = False
+                self.retries += 1
+            case Ended():
+                if event.reason == "time_budget":  # it may have hung, or died, before a save
+                    self._forget_unsaved()
+                self.active = False
+                self.state, self.reason, self.ended_at = event.state, event.reason, event.at
+
+    def _start(self, event: Started) -> None:
+        # What a lost attempt measured past its last checkpoint is not on this course: the state
+        # that scored it is gone, so the record must not promise it.
+        self.measurements = [m for m in self.measurements if m.kimg <= event.from_kimg]
+        if event.from_kimg == 0.0:
+            self.checkpoint = self.streams = self.torch = self.processor = None
+        self.active = True
+        self.attempts += 1
+        self.from_kimg = event.from_kimg
+        self.started_at = self.started_at or event.at
+        self.node, self.device, self.pack = event.node, event.device, event.pack
+        self.threads = event.threads
+        self.streams = _followed(self.streams, event.streams)
+        self.torch = _followed(self.torch, event.torch)
+        self.processor = _followed(self.processor, event.processor)
+
+    def _forget_unsaved(self) -> None:
+        """Drops measurements of a state that no checkpoint holds: nobody could have it again."""
+        saved = -1.0 if self.checkpoint is None else self.checkpoint.kimg
+        self.measurements = [m for m in self.measurements if m.kimg <= saved]
+
+    def _refusal_to_start(self, event: Started) -> str | None:
+        if self.active:
+            return "an attempt of this session is running it already"
+        if event.attempt != self.attempts:
+            return f"`attempt == {self.attempts}` must hold, but got attempt={event.attempt}"
+        known = {0.0} if self.checkpoint is None else {0.0, self.checkpoint.kimg}
+        if event.from_kimg not in known:
+            return (
+                f"`from_kimg` must be that of a checkpoint, one of {sorted(known)}, "
+                f"but got from_kimg={event.from_kimg}"
+            )
+        return None
+
+    def _refusal_to_measure(self, event: Measured) -> str | None:
+        # A checkpoint and the measurement at the same kimg come in either order, so an attempt
+        # may measure once more exactly where it began.
+        last = max((m.kimg for m in self.measurements), default=-1.0)
+        if event.kimg > last or event.kimg == last == self.from_kimg:
+            return None
+        return f"`kimg > {last}` must hold, but got kimg={event.kimg}"
+
+
+def _followed(before: str | None, now: str | None) -> str | None:
+    """Adds what an attempt had to what the attempts before it had, where it is something new."""
+    if before is None or now is None or before.split(THEN)[-1] == now:
+        return before or now
+    return f"{before}{THEN}{now}"
