@@ -78,6 +78,8 @@ def _config(trial: RecordedTrial, spec: StudySpec) -> dict[str, Any]:
         "replicate": REPLICATE,
         "seed": trial.seed,
         "threads": trial.threads or spec.resources.threads,
+        "fold": None,
+        "noise_draw": 0,
         "params": dict(trial.params),
     }
 
@@ -96,7 +98,7 @@ def _source(trial: RecordedTrial, spec: StudySpec) -> DataSource:
 def _protocol(trial: RecordedTrial) -> Protocol:
     recorded = trial.study["protocol"]
     version = recorded.get("version")
-    if version != PROTOCOL_VERSION or {*recorded} != {
+    if version != PROTOCOL_VERSION or {*recorded, "folds"} != {  # there were none at first
         field.name for field in dataclasses.fields(Protocol)
     }:
         raise StudyError(

@@ -79,6 +79,8 @@ class StudySearcher(Searcher):
             "seed": trial.seed,
             "params": dict(trial.params),
             "threads": self._threads,
+            "fold": None,
+            "noise_draw": 0,
             "resume_from": str(saved) if saved and saved.is_dir() else None,
             # New for each session, or checkpoints would be written over the one to resume from.
             "folder": f"{trial.number:05d}-{trial.attempts:02d}",

@@ -136,13 +136,19 @@ class ObjectiveSection(StrictModel):
 
 
 class ReplicationSection(StrictModel):
-    """How often each configuration is trained."""
+    """How often each configuration is trained.
 
-    seeds: int = 1
-    folds: int = 1
+    Attributes:
+        seeds: Trainings that differ by their seed alone.
+        folds: Parts of the training split. Above 1 each training leaves one part out, in turn,
+            and is scored on it.
+    """
+
+    seeds: Annotated[int, Field(ge=1)] = 1
+    folds: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_built(self) -> Self:
         raise_any(
             [
                 Problem((name,), f"`{name} == 1` must hold (else not built yet), but got {count}")
