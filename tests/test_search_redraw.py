@@ -28,14 +28,14 @@ def test_pairs_are_pooled_whatever_their_means() -> None:
 def test_it_finds_the_deviation_that_samples_have() -> None:
     rng = np.random.default_rng(0)
     pairs = rng.normal(120 + rng.normal(0, 40, (4_000, 1)), 0.9, (4_000, 2))
-    found = redraw_standard_error([measured(*map(float, pair)) for pair in pairs], METRIC)
+    found = redraw_standard_error([measured(a, b) for a, b in pairs.tolist()], METRIC)
     assert found == pytest.approx(0.9, rel=4 / 8_000**0.5)  # four standard deviations
 
 
 def test_the_mean_of_runs_has_the_error_of_their_means() -> None:
     rng = np.random.default_rng(1)
     runs = rng.normal(0, 2, (2_000, 4, 2))  # measurements, runs, sets
-    found = redraw_standard_error([measured(*map(float, m)) for m in runs.mean(1)], METRIC)
+    found = redraw_standard_error([measured(a, b) for a, b in runs.mean(1).tolist()], METRIC)
     assert found == pytest.approx(2 / 4**0.5, rel=4 / 4_000**0.5)
 
 
