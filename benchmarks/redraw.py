@@ -21,7 +21,7 @@ import torch
 from benchmarks.training import SETTINGS
 from cgan_core.data.digits import load_digits
 from cgan_core.evaluation import Evaluator, protocol_for
-from cgan_core.evaluation_noise import Set
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.member import Member
 from cgan_core.model import Model
 from cgan_core.samples import Samples
@@ -54,7 +54,7 @@ def main() -> None:
     print(json.dumps(result) if options.json else "\n".join(lines))
 
 
-def drawn(evaluator: Evaluator, model: Model, draw: int, which: Set) -> Samples:
+def drawn(evaluator: Evaluator, model: Model, draw: int, which: SampleSet) -> Samples:
     """Samples of the generator."""
     config = model.config
     return evaluator.draw(model.images, config.noise, config.noise_dim, draw, which)
@@ -96,7 +96,7 @@ def spreads(evaluator: Evaluator, model: Model, draws: int) -> dict[str, Any]:
     """Standard deviation of a score over all sets, and its estimate from their pairs, in nats."""
     pairs = []
     for draw in range(draws):
-        sets = (drawn(evaluator, model, draw, which) for which in get_args(Set))
+        sets = (drawn(evaluator, model, draw, which) for which in get_args(SampleSet))
         first, second = evaluator.validations(sets)
         pairs.append(metrics_of(first) | redraws_of(second))
     found: dict[str, Any] = {"standard_error_over_points": pairs[0]["standard_error"]}

@@ -20,7 +20,7 @@ from cgan_core.bandwidth import Method
 from cgan_core.data import DataSplits, LabeledImages
 from cgan_core.data.folds import leave_out
 from cgan_core.distances import wide_accumulation
-from cgan_core.evaluation_noise import EvaluationNoise, Set
+from cgan_core.evaluation_noise import EvaluationNoise, SampleSet
 from cgan_core.examples import Examples
 from cgan_core.guardrails import Guardrails, GuardrailScores
 from cgan_core.samples import Samples, checked
@@ -141,7 +141,7 @@ class Evaluator:
         noise: str,
         noise_dim: int,
         noise_draw: int = 0,
-        which: Set = "first",
+        which: SampleSet = "first",
     ) -> Samples:
         """Draws the protocol's N samples from a generator (noise, condition) -> images.
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from cgan_core.examples import Examples
 from cgan_core.streams import draw_noise, stream
 
-Set = Literal["first", "second"]
+SampleSet = Literal["first", "second"]
 # The first set has no name of its own: its streams are those of before there was a second.
-SUFFIXES: dict[Set, str] = {"first": "", "second": " redrawn"}
+SUFFIXES: dict[SampleSet, str] = {"first": "", "second": " redrawn"}
 
 
 class EvaluationNoise:
@@ -39,10 +39,12 @@ class EvaluationNoise:
     ) -> None:
         self._examples, self._device, self._seed = examples, device, seed
         self._num_samples, self._num_classes = num_samples, num_classes
-        self._noise: dict[tuple[str, int, int, Set], Tensor] = {}
-        self._drawn: dict[tuple[int, Set], Tensor | None] = {}
+        self._noise: dict[tuple[str, int, int, SampleSet], Tensor] = {}
+        self._drawn: dict[tuple[int, SampleSet], Tensor | None] = {}
 
-    def noise(self, kind: str, dim: int, draw: int, which: Set) -> Float[Tensor, "samples dim"]:
+    def noise(
+        self, kind: str, dim: int, draw: int, which: SampleSet
+    ) -> Float[Tensor, "samples dim"]:
         """The noise of a draw's set, `uniform` or `gaussian`."""
         key = (kind, dim, draw, which)
         if key not in self._noise:
@@ -50,7 +52,7 @@ class EvaluationNoise:
             self._noise[key] = draw_noise(rng, kind, self._num_samples, dim).to(self._device)
         return self._noise[key]
 
-    def conditions(self, draw: int, which: Set) -> Tensor | None:
+    def conditions(self, draw: int, which: SampleSet) -> Tensor | None:
         """The conditions of a draw's set: each class equally often and in turn, or from p_y."""
         if self._num_classes is not None:
             draw, which = 0, "first"  # there is nothing to draw
@@ -59,7 +61,7 @@ class EvaluationNoise:
             self._drawn[draw, which] = None if made is None else made.to(self._device)
         return self._drawn[draw, which]
 
-    def _conditions(self, draw: int, which: Set) -> Tensor | None:
+    def _conditions(self, draw: int, which: SampleSet) -> Tensor | None:
         if self._num_classes is not None:
             return torch.arange(self._num_samples) % self._num_classes
         rng = stream(self._seed, f"evaluation y{SUFFIXES[which]}", draw)

@@ -10,7 +10,7 @@ import torch
 
 from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator
-from cgan_core.evaluation_noise import Set
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.member import Member
 from search.hyperband import bracket_of, make_brackets
 from search.scheduling import rung_levels
@@ -86,7 +86,7 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         while time.perf_counter() < started + CALIBRATION_SECONDS:
             member.advance(1)
         trained = time.perf_counter()
-        noise, dim, sets = config.noise, config.noise_dim, get_args(Set)
+        noise, dim, sets = config.noise, config.noise_dim, get_args(SampleSet)
         drawn = [evaluator.draw(member.generator, noise, dim, which=which) for which in sets]
         evaluator.validations(drawn)
         evaluator.guard(drawn[0])

@@ -9,7 +9,7 @@ import torch
 
 from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator, Protocol
-from cgan_core.evaluation_noise import Set
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
@@ -194,7 +194,7 @@ class GANRun:
         self._write_artifacts(generator, scores, point, improved=improved)
         return self._progress(point, metrics)
 
-    def _draw(self, which: Set) -> Samples:
+    def _draw(self, which: SampleSet) -> Samples:
         member, noise_draw = self.member, self.trial["noise_draw"]
         config, trained = member.config, member.generator  # where it is trained
         return self.evaluator.draw(trained, config.noise, config.noise_dim, noise_draw, which)

@@ -19,7 +19,7 @@ from cgan_core.evaluation import (
     Protocol,
     protocol_for,
 )
-from cgan_core.evaluation_noise import Set
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
@@ -266,7 +266,7 @@ def test_without_labels_nothing_is_conditional(conditions: str) -> None:
 
 
 def drawn_by(
-    evaluator: Evaluator, noise_draw: int = 0, which: Set = "first"
+    evaluator: Evaluator, noise_draw: int = 0, which: SampleSet = "first"
 ) -> tuple[Tensor, Tensor]:
     """What a generator is given, in all its calls together."""
     given: list[tuple[Tensor, Tensor]] = []
@@ -301,7 +301,7 @@ def test_each_draw_and_each_set_of_it_is_another_and_common_to_all(conditions: s
     splits = tiny_splits(conditions)
     protocol = protocol_for(splits)
     first, again = Evaluator(splits, protocol), Evaluator(splits, protocol)
-    sets: list[Set] = ["first", "second"]
+    sets: list[SampleSet] = ["first", "second"]
     drawn = [drawn_by(first, draw, which) for which in sets for draw in range(3)]
     common = [drawn_by(again, draw, which) for which in sets for draw in range(3)]
     for mine, other in zip(drawn, common, strict=True):
