@@ -17,13 +17,14 @@ from torch import Tensor
 
 from cgan_core import parzen
 from cgan_core.bandwidth import Method
-from cgan_core.data import DataSplits
+from cgan_core.data import DataSplits, LabeledImages
+from cgan_core.data.folds import leave_out
 from cgan_core.distances import wide_accumulation
+from cgan_core.evaluation_noise import EvaluationNoise, SampleSet
 from cgan_core.examples import Examples
 from cgan_core.guardrails import Guardrails, GuardrailScores
 from cgan_core.samples import Samples, checked
 from cgan_core.scores import Scores
-from cgan_core.streams import draw_noise, stream
 
 PROTOCOL_VERSION = 2
 MAX_SAMPLES = 10_000
@@ -42,8 +43,10 @@ class Protocol:
         num_bandwidth_points: the first validation points, which choose sigma; the rest is scored.
         num_classes: classes that share N evenly, or None.
         bandwidth: `exact` (the maximum over sigma) or `grid` (10 points of logspace(-1, 0)).
-        seed: of the evaluation's noise, common to all trials of a study.
+        seed: of the evaluation's noise, common to all trials of a study, and of the folds.
         version: of this procedure.
+        folds: k parts of the training split, of which a training leaves one out, to be scored on
+            it; 1 where the others train on all of it.
     """
 
     dataset_digest: str
@@ -53,20 +56,25 @@ class Protocol:
     bandwidth: Method = "exact"
     seed: int = 0
     version: int = PROTOCOL_VERSION
+    folds: int = 1
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every field."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """SHA-256 over every field; of `folds` only above 1, for scores before it had none."""
+        fields = dataclasses.asdict(self)
+        if self.folds == 1:
+            del fields["folds"]
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def protocol_for(splits: DataSplits, seed: int = 0) -> Protocol:
+def protocol_for(splits: DataSplits, seed: int = 0, folds: int = 1) -> Protocol:
     """Returns the protocol that the data's size and kind prescribe.
 
     Full MNIST: N = 10,000 and 1,000 bandwidth points. Bundled digits: 5,000 and 500. Any other
     data: N is the largest multiple of the class count at which every class has that many training
-    images, at most 10,000, and a quarter of the validation points, at most 1,000.
+    images, at most 10,000, and a quarter of the validation points, at most 1,000. With folds it
+    is the same N for all: that of the whole training split.
     """
     classes = splits.num_classes
     if splits.subset:
@@ -77,7 +85,7 @@ def protocol_for(splits: DataSplits, seed: int = 0) -> Protocol:
         rarest = int(np.bincount(splits.train.conditions, minlength=classes).min())
         samples = classes * min(rarest, MAX_SAMPLES // classes)
     points = min(MAX_BANDWIDTH_POINTS, len(splits.validation.images) // 4)
-    return Protocol(splits.digest, samples, points, classes, seed=seed)
+    return Protocol(splits.digest, samples, points, classes, seed=seed, folds=folds)
 
 
 class Evaluator:
@@ -86,17 +94,36 @@ class Evaluator:
     Samples are drawn and scored on one device. What does not depend on them (points, training
     images, noise) is made ready there once, for all members and measurements.
 
+    With a fold, `examples` are the training images of the others, and `validation` scores on it.
+    sigma still comes from the first validation points, the guardrails compare with the validation
+    images, and their classifier is that of the whole training split: no judge differs from fold to
+    fold, and none has been shown the images it judges by. Only the nearest training image is
+    sought among those that are trained on.
+
     Args:
         splits: data.
         protocol: how the score is made.
         device: such as `cuda`: where the generators are.
+        fold: the one of `protocol.folds` that is left out of training; None for none.
+
+    Raises:
+        ValueError: if there is no such fold.
     """
 
-    def __init__(self, splits: DataSplits, protocol: Protocol, device: str = "cpu") -> None:
+    def __init__(
+        self, splits: DataSplits, protocol: Protocol, device: str = "cpu", fold: int | None = None
+    ) -> None:
         self.protocol, self.splits = protocol, splits
-        self.examples = Examples(splits)
         self.device = torch.device(device)
-        self._noise: dict[tuple[str, int], Tensor] = {}
+        self._held_out: LabeledImages | None = None
+        trained_on = splits
+        if fold is not None:
+            parts = leave_out(splits, fold, protocol.folds, protocol.seed)
+            trained_on, self._held_out = parts
+        self.examples = Examples(trained_on)
+        self._noise = EvaluationNoise(
+            self.examples, protocol.num_samples, protocol.num_classes, protocol.seed, self.device
+        )
 
     @functools.cached_property
     def guardrails(self) -> Guardrails:
@@ -113,52 +140,54 @@ class Evaluator:
         generate: Callable[[Tensor, Tensor | None], Tensor],
         noise: str,
         noise_dim: int,
+        noise_draw: int = 0,
+        which: SampleSet = "first",
     ) -> Samples:
         """Draws the protocol's N samples from a generator (noise, condition) -> images.
 
-        The noise and conditions depend on the protocol's seed alone, so that two generators are
-        compared on the same draws. They come on this device, where the generator must be.
+        The noise and conditions depend on the protocol's seed, the draw and the set alone, so
+        that two generators are compared on the same ones. They come on this device, where the
+        generator must be.
+
+        Args:
+            generate: the generator.
+            noise: `uniform` or `gaussian`.
+            noise_dim: length of one noise vector.
+            noise_draw: 0 for the search's noise; others for confirmations.
+            which: the `first` set of the draw is scored, a `second` shows what chance did.
 
         Raises:
             SampleError: if a sample is not finite, or not in [0, 1].
         """
-        z = self._noise_of(noise, noise_dim).split(GENERATE_ROWS)
+        z = self._noise.noise(noise, noise_dim, noise_draw, which).split(GENERATE_ROWS)
+        conditions = self._noise.conditions(noise_draw, which)
         y: Sequence[Tensor | None] = [None] * len(z)
-        if self._conditions is not None:
-            y = self._conditions.split(GENERATE_ROWS)
+        if conditions is not None:
+            y = conditions.split(GENERATE_ROWS)
         with torch.inference_mode(), wide_accumulation(self.device):
             images = torch.cat([generate(*block) for block in zip(z, y, strict=True)])
-        return checked(Samples(images, self._conditions))
-
-    def _noise_of(self, noise: str, noise_dim: int) -> Tensor:
-        if (noise, noise_dim) not in self._noise:
-            rng = stream(self.protocol.seed, "evaluation noise")
-            z = draw_noise(rng, noise, self.protocol.num_samples, noise_dim)
-            self._noise[noise, noise_dim] = z.to(self.device)
-        return self._noise[noise, noise_dim]
-
-    @functools.cached_property
-    def _conditions(self) -> Tensor | None:
-        """N conditions: each class equally often and in turn, or drawn from p_y."""
-        count = self.protocol.num_samples
-        if self.protocol.num_classes is not None:
-            return torch.arange(count, device=self.device) % self.protocol.num_classes
-        rng = stream(self.protocol.seed, "evaluation y")
-        drawn = self.examples.draw_conditions(rng, count)
-        return None if drawn is None else drawn.to(self.device)
+        return checked(Samples(images, conditions))
 
     @functools.cached_property
     def _validation(self) -> Samples:
-        split = self.splits.validation
-        return Samples(split.pixels, split.condition_tensor).to(self.device)
+        return self._on_device(self.splits.validation)
 
     @functools.cached_property
     def _test(self) -> Samples:
-        split = self.splits.test
-        return Samples(split.pixels, split.condition_tensor).to(self.device)
+        return self._on_device(self.splits.test)
+
+    @functools.cached_property
+    def _scored(self) -> Samples:
+        """The points of a validation score: all of the fold, or those that chose no sigma."""
+        if self._held_out is not None:
+            return self._on_device(self._held_out)
+        return self._validation[self.protocol.num_bandwidth_points :]
+
+    def _on_device(self, images: LabeledImages) -> Samples:
+        return Samples(images.pixels, images.condition_tensor).to(self.device)
 
     def validation(self, samples: Samples) -> Scores:
-        """Chooses sigma on the first validation points and scores the others."""
+        """Chooses sigma on the first validation points; scores the others, or all of the fold."""
         return self.validations([samples])[0]
 
     def validations(self, population: Iterable[Samples]) -> list[Scores]:
@@ -167,8 +196,7 @@ class Evaluator:
         One member's samples are taken at a time, so no more are held of an iterator that draws
         them.
         """
-        points = self._validation[self.protocol.num_bandwidth_points :]
-        return self._scores(population, points, self.bandwidth)
+        return self._scores(population, self._scored, self.bandwidth)
 
     def bandwidth(self, samples: Samples, method: Method | None = None) -> float:
         """Chooses sigma on the first validation points, by the protocol's method or another."""

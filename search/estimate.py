@@ -4,11 +4,13 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
 from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.member import Member
 from search.hyperband import bracket_of, make_brackets
 from search.scheduling import rung_levels
@@ -84,9 +86,10 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         while time.perf_counter() < started + CALIBRATION_SECONDS:
             member.advance(1)
         trained = time.perf_counter()
-        samples = evaluator.draw(member.generator, config.noise, config.noise_dim)
-        evaluator.validation(samples)
-        evaluator.guard(samples)
+        noise, dim, sets = config.noise, config.noise_dim, get_args(SampleSet)
+        drawn = [evaluator.draw(member.generator, noise, dim, which=which) for which in sets]
+        evaluator.validations(drawn)
+        evaluator.guard(drawn[0])
         measured = time.perf_counter()
     finally:
         torch.set_num_threads(before)

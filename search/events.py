@@ -113,7 +113,10 @@ class Proposed(_Event):
 
 
 class Replicated(_Event):
-    """A further run of a trial was claimed, under the next replicate."""
+    """A further run of a trial was claimed, under the next replicate.
+
+    `noise_draw` says which noise it is evaluated with: 0 for that of the search.
+    """
 
     event: Literal["replicated"] = "replicated"
     number: Count
@@ -121,6 +124,7 @@ class Replicated(_Event):
     purpose: Literal["race", "confirmation"]
     seed: Int64
     fold: Count | None = None
+    noise_draw: Count = 0
 
 
 class Promoted(_Event):

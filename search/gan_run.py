@@ -2,29 +2,30 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cgan_core.config import GANConfig
-from cgan_core.data import DataError
 from cgan_core.evaluation import Evaluator, Protocol
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.networks import Generator
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.population import Population, Stretch, signature
-from cgan_core.samples import SampleError
+from cgan_core.samples import SampleError, Samples
 from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
 from cgan_core.training import Checkpoint, Trainer, next_point
 from search.data_source import DataSource
+from search.evaluators import evaluator_of
 from search.events import RunKey
 from search.machine import processor
 from search.points import picture_folder, write_points
+from search.redraw import REDRAWS
 from search.trial import Direction
 from search.trial_run import Progress
 
@@ -35,7 +36,8 @@ class GANRuns:
 
     Args:
         data: where the data come from.
-        protocol: how scores are made; its digest was taken from the same data.
+        protocol: how scores are made, and of how many folds; its digest was taken from the same
+            data.
         model: fixed hyperparameters, by GANConfig field.
         kimg_per_trial: full budget of a trial.
         measure_kimg: distance between measurements.
@@ -60,20 +62,8 @@ class GANRuns:
         return GANLanes(self, device, capacity)
 
 
-@lru_cache(maxsize=1)
-def _prepared(data: DataSource, protocol: Protocol, device: str) -> Evaluator:
-    splits = data.load()
-    if splits.digest != protocol.dataset_digest:
-        raise DataError(
-            f"the data on this machine (digest {splits.digest[:12]}, {splits.source}) are not "
-            f"those of the study (digest {protocol.dataset_digest[:12]}): give every machine "
-            "the same files through CGAN_DATA_DIR"
-        )
-    return Evaluator(splits, protocol, device)
-
-
 class GANLanes:
-    """Populations of one device, one a signature: `search.trial_run.Lanes`."""
+    """Populations of one device, one a signature and fold: `search.trial_run.Lanes`."""
 
     def __init__(self, runs: GANRuns, device: str, capacity: int) -> None:
         self._runs, self._capacity = runs, capacity
@@ -91,9 +81,10 @@ class GANLanes:
         torch.set_num_threads(int(trial["threads"]))
         # Subnormal weights would slow every product down and change no result worth having.
         torch.set_flush_denormal(True)
-        evaluator = _prepared(self._runs.data, self._runs.protocol, self.device)
+        fold: int | None = trial["fold"]
+        evaluator = evaluator_of(self._runs.data, self._runs.protocol, self.device, fold)
         config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
-        key = signature(config)
+        key = (signature(config), fold)  # members of one population learn from the same images
         if key not in self._populations:
             # An empty one holds its memory still, in case its signature comes again.
             used = {k: p for k, p in self._populations.items() if not p.empty}
@@ -139,7 +130,7 @@ class GANRun:
     fault: Exception | None = None
 
     def __post_init__(self) -> None:
-        self.signature: Hashable = signature(self.member.config)
+        self.signature: Hashable = (signature(self.member.config), self.trial["fold"])
         self._aim()
 
     @property
@@ -189,20 +180,25 @@ class GANRun:
         measurement = self.trainer.measure(0, point)
         if measurement.infeasible:
             return self._progress(point)
-        config, trained = self.member.config, self.member.generator  # where it is trained
         try:
-            samples = self.evaluator.draw(trained, config.noise, config.noise_dim)
+            samples, others = self._draw("first"), self._draw("second")
         except SampleError as error:
             self.member.fail(f"sample ({error})")
             return self._progress(point)
         scores = self.evaluator.validation(samples)
+        likelihoods = metrics_of(scores) | redraws_of(self.evaluator.validation(others))
         guarded = self.evaluator.guard(samples).metrics
-        metrics = {**metrics_of(scores), **guarded, **measurement.metrics}
+        metrics = {**likelihoods, **guarded, **measurement.metrics}
         generator = self.trainer.model().generator  # a copy, in the CPU's memory
         sign = 1.0 if self.runs.direction == "maximize" else -1.0
         improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
         self._write_artifacts(generator, scores, point, improved=improved)
         return self._progress(point, metrics)
+
+    def _draw(self, which: SampleSet) -> Samples:
+        member, noise_draw = self.member, self.trial["noise_draw"]
+        config, trained = member.config, member.generator  # where it is trained
+        return self.evaluator.draw(trained, config.noise, config.noise_dim, noise_draw, which)
 
     def _progress(self, kimg: float, metrics: dict[str, float] | None = None) -> Progress:
         return Progress(
@@ -267,3 +263,9 @@ def metrics_of(scores: Scores) -> dict[str, float]:
         "bandwidth": scores.bandwidth,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def redraws_of(scores: Scores) -> dict[str, float]:
+    """Returns the likelihoods of a second set of samples by their recorded names, in nats."""
+    named = metrics_of(scores)
+    return {second: named[first] for first, second in REDRAWS.items() if first in named}

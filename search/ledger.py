@@ -256,6 +256,7 @@ class Ledger:
                 purpose="search",
                 seed=seed,
                 fold=event.fold(replicate),
+                noise_draw=0,
                 claimed_at=event.at,
             )
 
@@ -266,6 +267,7 @@ class Ledger:
             purpose=event.purpose,
             seed=event.seed,
             fold=event.fold,
+            noise_draw=event.noise_draw,
             claimed_at=event.at,
         )
 

@@ -152,6 +152,7 @@ class Closing:
             "standard_error": scored.standard_error,
             "standard_errors": {
                 "points": scored.points_error,
+                "redraw": scored.redraw_error,
                 "replicates": scored.replicates_error,
             },
             "replicates": scored.replicates,

@@ -14,6 +14,7 @@ from cgan_core.evaluation import Evaluator, Protocol, protocol_for
 from search.data_source import DataSource
 from search.estimate import Estimate, calibrate, estimate
 from search.events import StudyOpened
+from search.folds import refusal_of_folds
 from search.gan_run import GANRuns
 from search.ledger import Ledger
 from search.lines import Lines
@@ -68,11 +69,13 @@ class PreparedStudy:
                 f"{splits.digest[:12]}; bring the first ones back"
             )
         _check_labels(spec, splits)
+        if refusal := refusal_of_folds(spec.replication.folds, splits):
+            raise StudyError(f"replication.folds: {refusal}")
         for notice in (splits.notice, *spec.notices):
             if notice:
                 say(f"NOTE: {notice}")
         self.source = wanted.settled(splits)
-        self.protocol: Protocol = protocol_for(splits, spec.seed)
+        self.protocol: Protocol = protocol_for(splits, spec.seed, spec.replication.folds)
         self.evaluator = Evaluator(splits, self.protocol)
 
     def first_trial(self) -> dict[str, Any]:
@@ -81,7 +84,9 @@ class PreparedStudy:
         assert first is not None  # a spec has at least one trial
         threads = self.spec.resources.threads
         common = {"number": first.number, "replicate": 0, "seed": first.seed}
-        return {**common, "threads": threads, "params": dict(first.params)}
+        fold = 0 if self.protocol.folds > 1 else None
+        place = {"threads": threads, "fold": fold, "noise_draw": 0}
+        return {**common, **place, "params": dict(first.params)}
 
     def estimate(self, concurrent: int, pack: int = 1) -> Estimate:
         """Measures this machine for a few seconds and adds up the plan."""

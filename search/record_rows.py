@@ -15,11 +15,11 @@ class TrialRecord:
 
     `objective` and its errors are in the units of the objective (nats), None before all runs of
     the search were measured and for a trial that is INFEASIBLE or FAILED: what it measured is in
-    the measurements. `replicates` counts the runs averaged in `objective`; `points_error` and
-    `replicates_error` are its standard errors from the evaluated points and from seeds and folds,
-    `standard_error` the one that counts (`search.trial.Objective`). `run_id` is the tracking
-    run. What can differ from run to run (`seed`, `node`, `device`, ...) is that of the first; the
-    others are in `runs.parquet`.
+    the measurements. `replicates` counts the runs averaged in `objective`; `points_error`,
+    `redraw_error` and `replicates_error` are its standard errors from the evaluated points, from
+    the generator's samples and from seeds and folds, `standard_error` the one that counts
+    (`search.trial.Objective`). `run_id` is the tracking run. What can differ from run to run
+    (`seed`, `node`, `device`, ...) is that of the first; the others are in `runs.parquet`.
     """
 
     number: int
@@ -30,6 +30,7 @@ class TrialRecord:
     objective: float | None = None
     standard_error: float | None = None
     points_error: float | None = None
+    redraw_error: float | None = None
     replicates_error: float | None = None
     replicates: int = 0
     elapsed_seconds: float = 0.0
@@ -64,6 +65,7 @@ class TrialRecord:
             objective=scored.value if scored else None,
             standard_error=scored.standard_error if scored else None,
             points_error=scored.points_error if scored else None,
+            redraw_error=scored.redraw_error if scored else None,
             replicates_error=scored.replicates_error if scored else None,
             replicates=scored.replicates if scored else 0,
             elapsed_seconds=trial.elapsed_seconds,
@@ -82,10 +84,11 @@ class RunRecord:
     """One run, a training of a trial, a row of `runs.parquet`.
 
     `purpose` is `search`, `race` or `confirmation`; `fold` the part of the training set that it
-    left out and was scored on. `objective` is its best measurement in the units of the objective
-    (nats), at `kimg`. `pack` is how many runs its process advanced together at most. `seed`,
-    `fold`, `threads`, `streams`, `torch` and `processor` are what `search.rerun` needs beside the
-    trial's parameters (`search.seat.Place`); None in records that were written before they were.
+    left out and was scored on, `noise_draw` the noise it was scored with. `objective` is its
+    best measurement in the units of the objective (nats), at `kimg`. `pack` is how many runs its
+    process advanced together at most. `seed`, `fold`, `threads`, `streams`, `torch` and
+    `processor` are what `search.rerun` needs beside the trial's parameters
+    (`search.seat.Place`); None in records that were written before they were.
     """
 
     number: int
@@ -94,6 +97,7 @@ class RunRecord:
     state: str
     seed: int
     fold: int | None = None
+    noise_draw: int = 0
     objective: float | None = None
     kimg: float | None = None
     elapsed_seconds: float = 0.0
@@ -121,6 +125,7 @@ class RunRecord:
             purpose=run.purpose,
             state=run.state,
             fold=run.fold,
+            noise_draw=run.noise_draw,
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
             elapsed_seconds=run.elapsed_seconds,

@@ -30,6 +30,7 @@ class RecordedTrial:
         replicate: Which of its runs.
         purpose: Of the run: `search`, `race` or `confirmation`.
         fold: The part of the training set that it left out, if any.
+        noise_draw: The noise that it was evaluated with.
         state: As it ended, or RUNNING.
         reason: Why it is INFEASIBLE.
         params: `GANConfig` fields, in MLflow all of them.
@@ -49,6 +50,7 @@ class RecordedTrial:
     replicate: int
     purpose: str
     fold: int | None
+    noise_draw: int
     state: str
     reason: str | None
     params: Mapping[str, Any]
@@ -89,6 +91,7 @@ def read_trial(folder: Path, number: int, replicate: int = 0) -> RecordedTrial:
         replicate=replicate,
         purpose="search" if isinstance(run, TrialRecord) else run.purpose,
         fold=None if isinstance(run, TrialRecord) else run.fold,
+        noise_draw=0 if isinstance(run, TrialRecord) else run.noise_draw,
         params=trial.params,
         pack=run.pack or 1,
         measurements=dict(sorted(measured.items())),

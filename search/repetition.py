@@ -78,6 +78,7 @@ def _config(trial: RecordedTrial, spec: StudySpec) -> dict[str, Any]:
         "replicate": trial.replicate,
         "seed": trial.seed,
         "fold": trial.fold,
+        "noise_draw": trial.noise_draw,
         "threads": trial.threads or spec.resources.threads,
         "params": dict(trial.params),
     }
@@ -97,7 +98,7 @@ def _source(trial: RecordedTrial, spec: StudySpec) -> DataSource:
 def _protocol(trial: RecordedTrial) -> Protocol:
     recorded = trial.study["protocol"]
     version = recorded.get("version")
-    if version != PROTOCOL_VERSION or {*recorded} != {
+    if version != PROTOCOL_VERSION or {*recorded, "folds"} != {  # there were none at first
         field.name for field in dataclasses.fields(Protocol)
     }:
         raise StudyError(

@@ -212,6 +212,7 @@ def _run_facts(run: RunState) -> dict[str, object]:
         "replicate": run.replicate,
         "purpose": run.purpose,
         "fold": run.fold,
+        "noise_draw": run.noise_draw,
         "state": run.state,
         "reason": run.reason and run.reason[:_REASON_LENGTH],
         "seed": run.seed,

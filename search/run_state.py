@@ -32,6 +32,7 @@ class RunState:
     purpose: Purpose
     seed: int
     fold: int | None
+    noise_draw: int
     claimed_at: datetime
     state: TrialStateName = "RUNNING"
     measurements: list[Measured] = field(default_factory=list)

@@ -112,6 +112,7 @@ class StudySearcher(Searcher):
             "replicate": key.replicate,
             "seed": run.seed,
             "fold": run.fold,
+            "noise_draw": run.noise_draw,
             "params": dict(trial.params),
             "threads": self._threads,
             "resume_from": str(saved) if saved and saved.is_dir() else None,

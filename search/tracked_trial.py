@@ -64,6 +64,7 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         replicate=int(tags["replicate"]),
         purpose=tags.get("purpose", "search"),
         fold=int(tags["fold"]) if "fold" in tags else None,
+        noise_draw=int(tags.get("noise_draw", "0")),
         state=tags["state"],
         seed=config.pop("seed"),
         params=config,

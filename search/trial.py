@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Self
 
 from search.events import Measured, Params, Stage
+from search.redraw import redraw_standard_error
 from search.run_state import Direction, RunState, TrialStateName
 
 __all__ = ["STANDARD_ERRORS", "Direction", "Objective", "TrialState", "TrialStateName"]
@@ -31,6 +32,8 @@ class Objective:
         points_error: Its standard error from the evaluated points, None where the metric has
             none. Runs that are scored on the same points share it; it is averaged over them, which
             is its upper bound, and independent between folds.
+        redraw_error: That of the generator's finite sample (`search.redraw`); None where nothing
+            was scored twice.
         replicates_error: Its standard error from seeds and folds, s / sqrt(n); None for one run.
         kimg: Where the first run was at its best.
         replicates: How many runs are averaged.
@@ -39,6 +42,7 @@ class Objective:
 
     value: float
     points_error: float | None
+    redraw_error: float | None
     replicates_error: float | None
     kimg: float
     replicates: int
@@ -195,6 +199,7 @@ def score(
     return Objective(
         value=fmean(values),
         points_error=_points_error(measured, STANDARD_ERRORS.get(metric, "")),
+        redraw_error=redraw_standard_error(mean_curve(runs).values(), metric),
         replicates_error=None if len(values) == 1 else stdev(values) / len(values) ** 0.5,
         kimg=measured[0][1].kimg,
         replicates=len(values),

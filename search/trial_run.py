@@ -92,7 +92,12 @@ class Lanes(Protocol[Run]):
     processor: str
 
     def open(self, trial: Mapping[str, Any]) -> Run:
-        """Begins a trial; it has "number", "replicate", "seed", "params" and "threads"."""
+        """Begins a trial.
+
+        It has "number", "replicate", "seed", "params", "threads", "fold" (which part of the
+        training split is left out and scored on; None trains on all and scores on validation)
+        and "noise_draw" (0 for the evaluation noise of the search, others for confirmations).
+        """
         ...
 
     def advance(self, runs: Sequence[Run], num_steps: int) -> None:

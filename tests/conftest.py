@@ -47,11 +47,11 @@ def worker_settings() -> Iterator[None]:
     """Undoes what a trial sets for its process: threads, flushed subnormals, one data set."""
     import torch
 
-    from search.gan_run import _prepared
+    from search.evaluators import forget
 
     threads = torch.get_num_threads()
-    _prepared.cache_clear()
+    forget()
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)  # else hypothesis, which likes subnormals, gives up
-    _prepared.cache_clear()
+    forget()

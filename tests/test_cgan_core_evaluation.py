@@ -19,6 +19,7 @@ from cgan_core.evaluation import (
     Protocol,
     protocol_for,
 )
+from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
@@ -113,10 +114,24 @@ def test_protocol_digest_covers_every_field(name: str) -> None:
         "bandwidth": "grid",
         "seed": 1,
         "version": 0,
+        "folds": 2,
     }
     changed = dataclasses.replace(EVALUATOR.protocol, **{name: changes[name]})
     assert changed.digest != EVALUATOR.protocol.digest
     assert dataclasses.replace(EVALUATOR.protocol).digest == EVALUATOR.protocol.digest
+
+
+def test_without_folds_a_protocol_is_that_of_before_there_were_any() -> None:
+    whole = Protocol("0" * 64, 5_000, 500, 10, seed=3)
+    assert whole.digest == "72e688298a24863218fe0a12aaf6a0c7eb86cacaf831f0295593f21a57915229"
+    folded = [dataclasses.replace(whole, folds=folds).digest for folds in (1, 2, 3)]
+    assert folded[0] == whole.digest
+    assert len({*folded}) == 3
+
+
+def test_folds_leave_all_else_of_the_protocol_as_it_is() -> None:
+    whole, folded = (protocol_for(SPLITS, seed=3, folds=folds) for folds in (1, 4))
+    assert dataclasses.replace(folded, folds=1) == whole
 
 
 def test_validation_scores_are_the_direct_formula() -> None:
@@ -250,7 +265,9 @@ def test_without_labels_nothing_is_conditional(conditions: str) -> None:
     assert lines["real_data"] is not None
 
 
-def drawn_by(evaluator: Evaluator) -> tuple[Tensor, Tensor]:
+def drawn_by(
+    evaluator: Evaluator, noise_draw: int = 0, which: SampleSet = "first"
+) -> tuple[Tensor, Tensor]:
     """What a generator is given, in all its calls together."""
     given: list[tuple[Tensor, Tensor]] = []
 
@@ -259,7 +276,7 @@ def drawn_by(evaluator: Evaluator) -> tuple[Tensor, Tensor]:
         given.append((noise, condition))
         return noise
 
-    evaluator.draw(generate, "uniform", 16)
+    evaluator.draw(generate, "uniform", 16, noise_draw, which)
     return torch.cat([z for z, _ in given]), torch.cat([y for _, y in given])
 
 
@@ -271,6 +288,28 @@ def test_noise_is_common_to_all_generators_of_a_study() -> None:
     assert torch.equal(noise, again)
     assert not torch.equal(noise, fresh)
     assert labels.bincount().tolist() == [15, 15, 15]
+
+
+def test_the_search_is_scored_on_the_noise_of_before_there_was_other() -> None:
+    noise, _ = drawn_by(EVALUATOR)
+    expected = stream(EVALUATOR.protocol.seed, "evaluation noise").random((45, 16), np.float32)
+    assert torch.equal(noise, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("conditions", ["labels", "vectors"])
+def test_each_draw_and_each_set_of_it_is_another_and_common_to_all(conditions: str) -> None:
+    splits = tiny_splits(conditions)
+    protocol = protocol_for(splits)
+    first, again = Evaluator(splits, protocol), Evaluator(splits, protocol)
+    sets: list[SampleSet] = ["first", "second"]
+    drawn = [drawn_by(first, draw, which) for which in sets for draw in range(3)]
+    common = [drawn_by(again, draw, which) for which in sets for draw in range(3)]
+    for mine, other in zip(drawn, common, strict=True):
+        assert torch.equal(mine[0], other[0])
+        assert torch.equal(mine[1], other[1])
+    assert len({noise.numpy().tobytes() for noise, _ in drawn}) == 6
+    kinds = {given.numpy().tobytes() for _, given in drawn}
+    assert len(kinds) == (1 if conditions == "labels" else 6)
 
 
 def test_dropout_is_off_in_samples() -> None:

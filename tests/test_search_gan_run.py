@@ -28,6 +28,8 @@ TRIAL: dict[str, Any] = {
     "replicate": 0,
     "seed": 2**62 + 1,
     "threads": 1,
+    "fold": None,
+    "noise_draw": 0,
     "params": {"learning_rate": 0.1, "d_dropout": 0.2},
 }
 

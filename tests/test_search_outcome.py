@@ -151,7 +151,7 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     params: dict[str, float | int | str | bool] = {"learning_rate": 0.1, "d_dropout": 0.0}
     seat = OwnSeat(runs)
     trial = {"number": 0, "replicate": 0, "seed": 5, "threads": 1, "params": params}
-    seat.open(trial, None)
+    seat.open(trial | {"fold": None, "noise_draw": 0}, None)
     events: list[Event] = [
         SessionOpened(pid=1),
         proposed(0, params, "manual"),

@@ -12,6 +12,8 @@ TRIAL = {
     "replicate": 0,
     "seed": 1,
     "threads": 1,
+    "fold": None,
+    "noise_draw": 0,
     "params": {"learning_rate": 0.1, "d_dropout": 0.3},
 }
 

@@ -43,6 +43,7 @@ COLUMNS = [
     "objective",
     "standard_error",
     "points_error",
+    "redraw_error",
     "replicates_error",
     "replicates",
     "elapsed_seconds",

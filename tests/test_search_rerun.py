@@ -228,6 +228,21 @@ def change_study(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_a_record_of_before_there_were_folds_or_redraws_is_repeated(
+    copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    protocol = json.loads((copy / "study.json").read_text())["protocol"]
+    assert protocol.pop("folds") == 1
+    change_study(copy, protocol=protocol)
+    rows = read_measurements(copy)
+    for row in rows:
+        for name in ("redraw_log_likelihood", "redraw_conditional_log_likelihood"):
+            del row.metrics[name]
+    write_measurements(copy, rows)
+    code, out, _ = rerun(capfd, f"{copy}:{STOPPED}")
+    assert (code, out.partition(":")[0]) == (0, "equal bit for bit")
+
+
 def test_what_cannot_be_repeated_is_told_in_one_message(
     recorded: Recorded, copy: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -159,6 +159,7 @@ REPLACED = [
     ("data: {name: mnist}", "data: {name: mnist}\ndata: {name: cifar}", "3: `data` must be given once, but it is here again"),
     ("data: {name: mnist}", "data: {name: mnist}\nsize: quick", "3: size: must be chosen by `--size`; overlays go under `sizes`"),
     ("data: {name: mnist}", "data: {name: mnist}\n3: quick", "3: a key must be text, but got '3'"),
+    ("data: {name: mnist}", "data: {name: mnist}\nreplication: {folds: 0}", "3: replication.folds: `folds >= 1` must hold, but got folds=0"),
     ("data: {name: mnist}", "data: {name: mnist}\nreplication: {seeds: 0}", "3: replication.seeds: `seeds >= 1` must hold, but got seeds=0"),
     ("data: {name: mnist}", "data: {name: mnist}\nobjective: {metric: recall, direction: minimise}", "3: objective.direction: must be 'maximize' or 'minimize', but got 'minimise'"),
     ("data: {name: mnist}", "data: {name: mnist}\nobjective: {metric: recall, direction: minimize}", "3: objective.direction: `direction` must be maximize where `metric` is recall, of which more is better, but got minimize"),
