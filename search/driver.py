@@ -35,6 +35,7 @@ def run_study(
     max_concurrent: int | None = None,
     extra_trials: int = 0,
     extra_seconds: float = 0.0,
+    look_again: bool = False,
     progress: bool = True,
     hint: str | None = None,
 ) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def run_study(
         max_concurrent: trials at a time; by default as many as fit.
         extra_trials: added to the budget of a resumed study.
         extra_seconds: added to the time of a resumed study.
+        look_again: score the winner on the test set though another one was before, on record.
         progress: whether to print on standard error.
         hint: printed once there is something to resume, such as how.
 
@@ -71,7 +73,7 @@ def run_study(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
     )
     resume = resume and not _never_begun(folder)
-    extended = extra_trials > 0 or extra_seconds > 0
+    extended = extra_trials > 0 or extra_seconds > 0 or look_again
     if resume and not extended and (folder / SUMMARY_NAME).exists():
         return _read_finished(spec, folder, tracker)
     wanted = spec.resources
@@ -85,7 +87,8 @@ def run_study(
             with signals_held_back():
                 stack.enter_context(ray_running(address))
             place = Place.found(prepared, history.ledger, screen, max_concurrent)
-            return Session(prepared, history, tracker, screen, place).run(extension)
+            session = Session(prepared, history, tracker, screen, place, look_again=look_again)
+            return session.run(extension)
 
 
 def _opened(folder: Path, *, resume: bool) -> History:

@@ -135,6 +135,27 @@ class Promoted(_Event):
     kimg: Kimg
 
 
+class ConfirmationOpened(_Event):
+    """The search has ended; these trials, the best first, are to be trained on fresh seeds."""
+
+    event: Literal["confirmation_opened"] = "confirmation_opened"
+    numbers: tuple[Count, ...]
+    seeds: Annotated[int, Field(ge=1)]
+
+
+class LookedAtTest(_Event):
+    """A winner was scored on the test set, which is done once unless asked for `again`.
+
+    `scores` are what `summary.json` says of it, so that no crash makes a second look necessary.
+    """
+
+    event: Literal["looked_at_test"] = "looked_at_test"
+    number: Count
+    replicates: tuple[Count, ...]
+    again: bool = False
+    scores: PlainJson
+
+
 class _OfRun(_Event):
     number: Count
     replicate: Count = 0
@@ -212,7 +233,8 @@ class Ended(_OfRun):
 
 RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
 TrialEvent = Proposed | Replicated | Promoted | RunEvent
-Event = StudyOpened | SessionOpened | SessionClosed | TrialEvent
+StudyEvent = StudyOpened | SessionOpened | SessionClosed | ConfirmationOpened | LookedAtTest
+Event = StudyEvent | TrialEvent
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

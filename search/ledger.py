@@ -1,13 +1,14 @@
 """The state of a study: a pure fold of its events, in which every cell exists exactly once."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from search.constraints import Constraint
 from search.events import (
+    ConfirmationOpened,
     Event,
+    LookedAtTest,
     ParamValue,
     Promoted,
     Proposed,
@@ -63,6 +64,8 @@ class Ledger:
         cells: The number under which each cell was claimed.
         sessions: The opening of each driver, in order.
         session_open: Whether the last driver has not closed its session.
+        confirmation: Which trials were to be confirmed last; None before the first time.
+        looks: What was seen of the test set.
         pack: How many trials shared an engine when one last began; None before.
     """
 
@@ -72,6 +75,8 @@ class Ledger:
         self.cells: dict[str, int] = {}
         self.sessions: list[SessionOpened] = []
         self.session_open = False
+        self.confirmation: ConfirmationOpened | None = None
+        self.looks: list[LookedAtTest] = []
         self.pack: int | None = None
         self._seen: list[datetime] = []  # the last event of each session
         for event in events:
@@ -90,6 +95,11 @@ class Ledger:
                 refusal = None  # a driver that was killed has not closed the session before
             case SessionClosed():
                 refusal = None if self.session_open else "no session is open"
+            case ConfirmationOpened():
+                unknown = [n for n in event.numbers if n not in self.trials]
+                refusal = f"trials {unknown} were never proposed" if unknown else None
+            case LookedAtTest():
+                refusal = self._refusal_to_look(event)
             case Proposed():
                 refusal = self._refusal_to_propose(event)
             case _ if event.number not in self.trials:
@@ -120,6 +130,10 @@ class Ledger:
                 self._open_session(event)
             case SessionClosed():
                 self.session_open = False
+            case ConfirmationOpened():
+                self.confirmation = event
+            case LookedAtTest():
+                self.looks.append(event)
             case Proposed():
                 self._propose(event)
             case Replicated():
@@ -167,27 +181,35 @@ class Ledger:
         untrained: float | None = None,
         constraints: Sequence[Constraint] = (),
     ) -> TrialState | None:
-        """The best trial so far that is neither INFEASIBLE nor FAILED.
+        """The best trial so far, running ones included (see `ranking`)."""
+        return next(iter(self.ranking(metric, direction, untrained, constraints)), None)
 
-        A running trial may be it. Whatever the metric, a trial whose pooled log-likelihood at its
-        best is not above `untrained` never is, nor one that breaks a constraint there.
-        Of equals the lowest number.
+    def ranking(
+        self,
+        metric: str,
+        direction: Direction = "maximize",
+        untrained: float | None = None,
+        constraints: Sequence[Constraint] = (),
+    ) -> list[TrialState]:
+        """The trials that may win, the best first: none of their runs diverged or failed.
+
+        Whatever the metric, a trial whose pooled log-likelihood at its best is not above
+        `untrained` is not among them, nor one that breaks a constraint there. Of equals the
+        lowest number comes first.
         """
         sign = 1.0 if direction == "maximize" else -1.0
-        best, best_value = None, -math.inf
+        merits: dict[int, float] = {}
         for trial in self.trials.values():
             objective = trial.objective(metric, direction)
             if objective is None or not trial.eligible:
                 continue
-            metrics = objective.metrics
-            if any(constraint.violation(metrics) for constraint in constraints):
+            if any(constraint.violation(objective.metrics) for constraint in constraints):
                 continue
-            pooled = metrics.get("validation_log_likelihood")
-            if untrained is not None and pooled is not None and not pooled > untrained:
-                continue
-            if sign * objective.value > best_value:
-                best, best_value = trial, sign * objective.value
-        return best
+            pooled = objective.metrics.get("validation_log_likelihood")
+            if untrained is None or pooled is None or pooled > untrained:
+                merits[trial.number] = sign * objective.value
+        order = sorted(merits, key=lambda number: (-merits[number], number))
+        return [self.trials[number] for number in order]
 
     @property
     def extra_trials(self) -> int:
@@ -207,6 +229,11 @@ class Ledger:
 
     def _begun(self) -> bool:
         return self.study is not None or bool(self.trials) or bool(self.sessions)
+
+    def _refusal_to_look(self, event: LookedAtTest) -> str | None:
+        if self.looks and not event.again:
+            return f"the test set was looked at already, for trial {self.looks[-1].number}"
+        return None
 
     def _refusal_to_propose(self, event: Proposed) -> str | None:
         if event.number != self.next_number():

@@ -1,33 +1,35 @@
 """The end of a study: its winner, one look at the test set, `summary.json` and `best/`."""
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator
-from cgan_core.guardrails import GuardrailScores
 from cgan_core.model import Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
-from cgan_core.references import reference_lines
-from cgan_core.samples import Samples
-from cgan_core.scores import Scores
 from cgan_core.stopping import BestState
-from search.events import RunKey
-from search.ledger import Ledger, TrialState
+from search.confirming import confirmed, confirmed_entry
+from search.events import LookedAtTest, RunKey
+from search.history import History
+from search.ledger import Ledger
 from search.lines import Lines
+from search.look import test_scores
 from search.record import write_json_atomic
 from search.run_state import RunState
 from search.study import StudySpec
-from search.trial import Direction
+from search.trial import TrialState
 
 SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
 
 
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
-    """Returns the best trial that beats an untrained generator, or None."""
+    """Returns the trial that confirmation ranks first, else the best; None where none may win."""
+    confirmation = confirmed(spec, ledger)
+    if confirmation is not None:
+        first = confirmation.winner
+        return None if first is None else ledger.trials[first.number]
     objective = spec.objective
     return ledger.incumbent(
         objective.metric, objective.direction, lines.untrained, objective.bounds
@@ -41,49 +43,89 @@ def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tupl
 
 
 class Closing:
-    """Scores the winner on the test set and writes what the study comes to.
+    """Scores the winner on the test set, once, and writes what the study comes to.
 
     Args:
         spec: the study.
-        ledger: all that happened.
+        history: its record.
         evaluator: the study's data and protocol.
         lines: validation lines.
-        output: the study's folder.
+        say: prints one line to the user.
     """
 
     def __init__(
-        self, spec: StudySpec, ledger: Ledger, evaluator: Evaluator, lines: Lines, output: Path
+        self,
+        spec: StudySpec,
+        history: History,
+        evaluator: Evaluator,
+        lines: Lines,
+        say: Callable[[str], None],
     ) -> None:
-        self._spec, self._ledger, self._evaluator = spec, ledger, evaluator
-        self._lines, self._output = lines, output
+        self._spec, self._history, self._evaluator = spec, history, evaluator
+        self._lines, self._output, self._say = lines, history.folder, say
+        self._ledger = history.ledger
 
-    def write(self, run_ids: Mapping[int | RunKey, str], tracking_uri: str) -> dict[str, Any]:
-        """Writes `best/` and `summary.json`, and returns the latter."""
+    def write(
+        self, run_ids: Mapping[int | RunKey, str], tracking_uri: str, *, look_again: bool = False
+    ) -> dict[str, Any]:
+        """Writes `best/` and `summary.json`, and returns the latter.
+
+        Args:
+            run_ids: the tracking run of each trial number that has one.
+            tracking_uri: where they are.
+            look_again: whether another winner than the one that was scored on the test set is
+                scored there too.
+        """
         winner = winner_of(self._spec, self._ledger, self._lines)
-        test: dict[str, Any] | None = None
-        references: dict[str, float | None] | None = None
+        seen: Mapping[str, Any] | None = None
         if winner is not None:
-            model = self._model_of(winner)
-            samples = self._evaluator.draw(
-                model.images, model.config.noise, model.config.noise_dim
-            )
-            scores = self._evaluator.test(samples, self._evaluator.bandwidth(samples))
-            test = test_entry(scores, self._evaluator.guard(samples))
-            references = reference_lines(self._evaluator, samples)
-            self._write_best(model, samples)
+            runs = left_models(self._spec, winner)
+            models = [self._model_of(run) for run in runs]
+            seen = self._seen(winner, runs, models, look_again=look_again)
+            self._write_best(models[0])
+        notices = []
+        if winner is not None and seen is None:
+            notices.append(_refused_look(self._ledger.looks[-1].number, winner.number))
+            self._say(f"NOTE: {notices[-1]}")
         summary = {
             **self._identity(tracking_uri),
             "best": None if winner is None else self._best_entry(winner, run_ids),
-            "confirmed": None,
-            "test": test,
-            "references": references,
+            "confirmed": confirmed_entry(self._spec, self._ledger),
+            "test": None if seen is None else seen["test"],
+            "references": None if seen is None else seen["references"],
+            "test_looks": len(self._ledger.looks),
+            "notices": notices,
         }
         write_json_atomic(self._output / SUMMARY_NAME, summary)
         return summary
 
-    def _model_of(self, winner: TrialState) -> Model:
+    def _seen(
+        self,
+        winner: TrialState,
+        runs: Sequence[RunState],
+        models: Sequence[Model],
+        *,
+        look_again: bool,
+    ) -> Mapping[str, Any] | None:
+        """What the test set said of the winner's models; looked at now, if that may be."""
+        replicates = tuple(run.replicate for run in runs)
+        for look in self._ledger.looks:
+            if (look.number, look.replicates) == (winner.number, replicates):
+                return look.scores
+        if self._ledger.looks and not look_again:
+            return None
+        self._say("scoring the winner on the test set")
+        look = LookedAtTest(
+            number=winner.number,
+            replicates=replicates,
+            again=bool(self._ledger.looks),
+            scores=test_scores(self._evaluator, models),
+        )
+        self._history.append(look)
+        return look.scores
+
+    def _model_of(self, run: RunState) -> Model:
         metric, direction = self._spec.objective.metric, self._spec.objective.direction
-        run = best_run(winner.search_runs, metric, direction)
         best = run.best(metric, direction)
         assert run.checkpoint is not None
         assert best is not None
@@ -92,21 +134,21 @@ class Closing:
         if state.parameters is None or state.kimg != best.kimg:
             raise RuntimeError(
                 f"{folder}: must hold the generator at {best.kimg:g} kimg, the best of trial "
-                f"{winner.number}, but holds that at {state.kimg:g} kimg"
+                f"{run.number}, but holds that at {state.kimg:g} kimg"
             )
         kind = self._evaluator.examples.kind
         provenance = {
             "study": self._spec.study,
-            "trial": winner.number,
+            "trial": run.number,
             "replicate": run.replicate,
             "kimg": state.kimg,
             "dataset": self._dataset(),
         }
-        config: GANConfig = self._spec.gan_config(winner.params)
+        config: GANConfig = self._spec.gan_config(self._ledger.trials[run.number].params)
         shape = self._evaluator.splits.image_shape
         return Model.of(config, shape, kind, state.parameters, provenance)
 
-    def _write_best(self, model: Model, samples: Samples) -> None:
+    def _write_best(self, model: Model) -> None:
         folder = self._output / BEST_FOLDER
         vectors = self._evaluator.examples.grid_vectors()
         grid = class_grid(model.generator, model.config, model.condition, vectors)
@@ -126,7 +168,6 @@ class Closing:
             "tracking_uri": tracking_uri,
             "dataset": self._dataset(),
             "protocol_digest": self._evaluator.protocol.digest,
-            "notices": list(self._spec.notices),
         }
 
     def _dataset(self) -> dict[str, Any]:
@@ -163,26 +204,28 @@ class Closing:
         }
 
 
-def best_run(runs: Sequence[RunState], metric: str, direction: Direction) -> RunState:
-    """The run with the best measurement; its generator is what a trial of several leaves."""
+def left_models(spec: StudySpec, winner: TrialState) -> list[RunState]:
+    """The runs whose generators a winner leaves, that of `best/` first.
+
+    Those that confirmed it, in their order: none of them was chosen for its luck. Without them
+    the best run of the search.
+    """
+    fresh = [run for run in winner.confirmations if run.state == "COMPLETED"]
+    if fresh:
+        return fresh
+    metric, direction = spec.objective.metric, spec.objective.direction
     sign = 1.0 if direction == "maximize" else -1.0
 
     def merit(run: RunState) -> float:
         best = run.best(metric, direction)
         return -math.inf if best is None else sign * best.metrics[metric]
 
-    return max(runs, key=merit)
+    return [max(winner.search_runs, key=merit)]
 
 
-def test_entry(scores: Scores, guarded: GuardrailScores) -> dict[str, Any]:
-    """Returns test scores as `summary.json` holds them, in nats, and the label accuracy."""
-    return {
-        "log_likelihood": scores.log_likelihood,
-        "standard_error": scores.standard_error,
-        "conditional_log_likelihood": scores.conditional_log_likelihood,
-        "conditional_standard_error": scores.conditional_standard_error,
-        "label_accuracy": guarded.label_accuracy,
-        "bandwidth": scores.bandwidth,
-        "num_samples": scores.num_samples,
-        "num_points": scores.num_points,
-    }
+def _refused_look(before: int, now: int) -> str:
+    return (
+        f"the test set was looked at already, for trial {before}: trial {now}, the winner now, is "
+        "not scored on it. `--resume --look-again` does so, and the record will say that it was "
+        "looked at more than once"
+    )

@@ -71,9 +71,8 @@ class PreparedStudy:
         _check_labels(spec, splits)
         if refusal := refusal_of_folds(spec.replication.folds, splits):
             raise StudyError(f"replication.folds: {refusal}")
-        for notice in (splits.notice, *spec.notices):
-            if notice:
-                say(f"NOTE: {notice}")
+        if splits.notice:
+            say(f"NOTE: {splits.notice}")
         self.source = wanted.settled(splits)
         self.protocol: Protocol = protocol_for(splits, spec.seed, spec.replication.folds)
         self.evaluator = Evaluator(splits, self.protocol)

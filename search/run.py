@@ -28,6 +28,11 @@ def parser() -> Parser:
     p.add_argument("--size", metavar="NAME", help="an overlay of the space, such as quick")
     p.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<study>[-<size>]")
     p.add_argument("--resume", action="store_true", help="go on with the study in the folder")
+    p.add_argument(
+        "--look-again",
+        action="store_true",
+        help="with --resume: score the winner on the test set though one was before; recorded",
+    )
     p.add_argument("--dry-run", action="store_true", help="print study and cost, then stop")
     p.add_argument("--trials", metavar="N", help="trials in all; with --resume, +N more")
     p.add_argument("--time-budget", metavar="15m", help="time in all; with --resume, +1h more")
@@ -122,6 +127,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         address=options.address,
         tracking_uri=options.tracking_uri,
         max_concurrent=options.max_concurrent,
+        look_again=options.look_again,
         hint=f"if it is cut short: {resume_command(words)}",
         **extension,
     )
@@ -153,6 +159,8 @@ def _extension(options: argparse.Namespace) -> dict[str, Any]:
         SpecError: if they are not what they should be.
     """
     found: dict[str, Any] = {}
+    if options.look_again and not options.resume:
+        raise SpecError("--look-again: looks at the test set once more and needs --resume")
     for flag, name in (("trials", "extra_trials"), ("time_budget", "extra_seconds")):
         value = getattr(options, flag)
         if value is None or not value.startswith("+"):
@@ -173,6 +181,9 @@ def _count(value: str) -> int:
     return int(value)
 
 
+_ONCE = ("--resume", "--look-again")  # not repeated by a command that goes on
+
+
 def resume_command(words: Sequence[str]) -> str:
     """Returns the command that goes on with the study that `words` started."""
     kept, skip = [], False
@@ -182,7 +193,7 @@ def resume_command(words: Sequence[str]) -> str:
             skip = False
         elif word in ("--trials", "--time-budget") and following.startswith("+"):
             skip = True
-        elif word != "--resume" and not word.startswith(("--trials=+", "--time-budget=+")):
+        elif word not in _ONCE and not word.startswith(("--trials=+", "--time-budget=+")):
             kept.append(word)
     return command([*kept, "--resume"])
 

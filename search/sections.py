@@ -259,10 +259,26 @@ class ResourcesSection(StrictModel):
 
 
 class ConfirmSection(StrictModel):
-    """How the best configurations are tried again on fresh seeds."""
+    """How the best configurations are tried again.
 
-    top: Count = 1
+    Attributes:
+        top: How many of them.
+        seeds: Full trainings of each, with seeds and evaluation noise that the search has not
+            seen; 0 for no confirmation.
+    """
+
+    top: Annotated[int, Field(ge=1)] = 1
     seeds: Count = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.top > 1 and self.seeds == 1:
+            message = (
+                "`seeds >= 2` must hold where `top > 1`, for one seed cannot tell a difference "
+                f"from chance, but got seeds=1, top={self.top}"
+            )
+            raise ProblemsError([Problem(("seeds",), message)])
+        return self
 
 
 def check_paired(scheduler: SchedulerSection, objective: ObjectiveSection) -> list[Problem]:

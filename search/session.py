@@ -7,15 +7,17 @@ from functools import partial
 from typing import Any, Self
 
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
+from search.confirming import kept_back_seconds
 from search.engine_seat import probed_pack
 from search.estimate import Estimate, describe
-from search.events import CloseReason, Event, SessionClosed, SessionOpened
+from search.events import CloseReason, Event, Purpose, SessionClosed, SessionOpened
 from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
-from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags, winner_of
+from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
 from search.pack import settled_pack
 from search.parquet import RecordError
+from search.phases import Phases
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
@@ -72,6 +74,7 @@ class Session:
         tracker: not opened yet.
         screen: where progress is told.
         place: what there is to run on.
+        look_again: whether the winner is scored on the test set though one was before.
     """
 
     def __init__(
@@ -81,7 +84,10 @@ class Session:
         tracker: Tracker,
         screen: Screen,
         place: Place,
+        *,
+        look_again: bool = False,
     ) -> None:
+        self._look_again = look_again
         self._prepared, self._history, self._tracker = prepared, history, tracker
         self._screen, self._place, self._spec = screen, place, prepared.spec
         self._recorded = time.monotonic()
@@ -101,7 +107,7 @@ class Session:
         self._lines = self._prepared.lines()
         try:
             self._open(extension, cost)
-            return self._run_and_close()
+            return self._run_and_close(cost)
         except BaseException as error:
             self._put_down("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
@@ -143,35 +149,44 @@ class Session:
         )
         self._tracker.open(history.ledger, drawn)
 
-    def _run_and_close(self) -> dict[str, Any]:
+    def _run_and_close(self, cost: Estimate) -> dict[str, Any]:
         history, prepared = self._history, self._prepared
-        stop = StopRequest(self._seconds_left())
-        with stop.on_signals():
-            run_trials(
-                self._spec,
-                history,
-                prepared.make_runs(),
-                prepared.output,
-                max_concurrent=self._place.concurrent,
-                stop=stop,
-                resources=self._place.resources,
-                on_progress=self._screen.progress,
-            )
-        reason = stop.reason  # before scoring: the clock may run out over that
-        if reason == "interrupted":
-            self._screen.status()
-            raise StudyInterrupted
-        if winner_of(self._spec, history.ledger, self._lines) is not None:
-            self._screen.say("scoring the winner on the test set")
-        self._tracker.flush(DELIVERY_SECONDS)  # so that the summary has every run's ID
-        closing = Closing(
-            self._spec, history.ledger, prepared.evaluator, self._lines, prepared.output
+        phases = Phases(
+            self._spec,
+            history,
+            self._lines,
+            self._run_phase,
+            seconds_left=self._seconds_left,
+            kept_back=kept_back_seconds(self._spec, cost),
+            say=self._screen.say,
         )
-        summary = closing.write(self._tracker.run_ids, self._tracker.uri)
+        try:
+            cut = phases.run()
+        except StudyInterrupted:
+            self._screen.status()
+            raise
+        self._tracker.flush(DELIVERY_SECONDS)  # so that the summary has every run's ID
+        closing = Closing(self._spec, history, prepared.evaluator, self._lines, self._screen.say)
+        summary = closing.write(
+            self._tracker.run_ids, self._tracker.uri, look_again=self._look_again
+        )
         best = prepared.output / BEST_FOLDER if summary["best"] else None
         self._tracker.log_outcome(summary, best)
-        history.append(SessionClosed(reason="time_budget" if reason else "finished"))
+        history.append(SessionClosed(reason="time_budget" if cut else "finished"))
         return summary
+
+    def _run_phase(self, stop: StopRequest, purpose: Purpose) -> None:
+        run_trials(
+            self._spec,
+            self._history,
+            self._prepared.make_runs(),
+            self._prepared.output,
+            max_concurrent=self._place.concurrent,
+            stop=stop,
+            resources=self._place.resources,
+            on_progress=self._screen.progress,
+            purpose=purpose,
+        )
 
     def _seconds_left(self) -> float | None:
         limit = self._spec.budget.time

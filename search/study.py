@@ -125,13 +125,6 @@ class StudySpec(StrictModel):
         return plan_stages(self.stages, self.budget.trials)
 
     @property
-    def notices(self) -> tuple[str, ...]:
-        """What the user asked for and will not get."""
-        if self.confirm.top and self.confirm.seeds:
-            return ("confirmation is not built yet: nothing will be confirmed",)
-        return ()
-
-    @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
         canonical = json.dumps(

@@ -31,7 +31,8 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
     if summary["best"] is None:
         place = f"summary: {output / 'summary.json'}"
         return "\n".join([*lines, f"no winner: {_why_none(summary)}", place])
-    return "\n".join(lines + _winner(summary["best"]) + _test(summary) + _places(summary, output))
+    told = [*_winner(summary["best"]), *_confirmed(summary["confirmed"]), *_test(summary)]
+    return "\n".join([*lines, *told, *_places(summary, output)])
 
 
 def _why_none(summary: Mapping[str, Any]) -> str:
@@ -48,8 +49,9 @@ def _why_none(summary: Mapping[str, Any]) -> str:
 
 
 def _winner(best: Mapping[str, Any]) -> list[str]:
-    error = best["standard_error"]
-    score = f"{best['objective']:.1f}" + ("" if error is None else f" ± {error:.1f}")
+    score = _with_error(best["objective"], best["standard_error"])
+    if best.get("replicates", 1) > 1:  # older summaries had one run a trial
+        score += f" over {best['replicates']} runs"
     params = "  ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in best["params"].items()
@@ -59,12 +61,46 @@ def _winner(best: Mapping[str, Any]) -> list[str]:
         f"at {best['kimg']:g} kimg",
         *textwrap.wrap(params, WIDTH, initial_indent="  ", subsequent_indent="  "),
     ]
+    parts = best.get("standard_errors", {})
+    errors = [f"{name} {error:.2f}" for name, error in parts.items() if error is not None]
+    if len(errors) > 1:
+        lines.append(f"  standard errors: {', '.join(errors)}")
     if best["flags"]:
         lines.append(f"  BEWARE: {', '.join(best['flags'])}")
     return lines
 
 
+def _confirmed(confirmed: Mapping[str, Any] | None) -> list[str]:
+    if confirmed is None:
+        return []
+    score = _with_error(confirmed["mean"], confirmed["standard_error"])
+    told = [f"confirmed on {confirmed['seeds']} fresh seeds: {score}"]
+    others = confirmed["ranking"][1:]
+    if others:
+        chance = confirmed["probability_best"]
+        told[0] += f", the best of {len(others) + 1} with probability {chance:.2f}"
+    for one in others:
+        if one["diverged"]:
+            told.append(f"  trial {one['number']:<3d} diverged on {one['diverged']} of its seeds")
+            continue
+        low, high = one["interval"]
+        told.append(
+            f"  trial {one['number']:<3d} is {one['behind']:.1f} behind (95 %: {low:.1f} to "
+            f"{high:.1f}), the best with probability {one['probability_best']:.2f}"
+        )
+    if confirmed["winners_curse"] is not None:
+        curse = confirmed["winners_curse"]
+        told.append(f"  the best of the search was expected to promise {curse:.1f} too much")
+    return told
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
 def _test(summary: Mapping[str, Any]) -> list[str]:
+    if summary["test"] is None:
+        return [f"test set: {notice}" for notice in summary["notices"]]
     test, references = summary["test"], summary["references"]
     lines = [
         f"test log-likelihood in nats ({test['num_points']} points, {test['num_samples']} samples,"
@@ -81,6 +117,10 @@ def _test(summary: Mapping[str, Any]) -> list[str]:
         for name, meaning in MEANING.items()
         if references[name] is not None
     ]
+    if "seeds" in test:
+        seeds = test["seeds"]
+        score = _with_error(seeds["log_likelihood"], seeds["log_likelihood_standard_error"])
+        lines.append(f"  {score} pooled over its {seeds['count']} seeds")
     if test["label_accuracy"] is not None:
         lines.append(f"label accuracy of its samples: {test['label_accuracy']:.3f}")
     return lines

@@ -103,8 +103,9 @@ class TrialState:
 
     @property
     def eligible(self) -> bool:
-        """Whether it may win: none of its runs, of whatever purpose, diverged or failed."""
-        return all(run.state not in ("INFEASIBLE", "FAILED") for run in self.runs.values())
+        """Whether it may win: none of the runs that score it diverged or failed."""
+        runs = (run for run in self.runs.values() if run.purpose in ("search", "race"))
+        return all(run.state not in ("INFEASIBLE", "FAILED") for run in runs)
 
     @property
     def reason(self) -> str | None:

@@ -11,6 +11,8 @@ from search.early_stopping import early_stopping
 from search.events import Event, Purpose, RunKey
 from search.history import History
 from search.journal import Journal
+from search.lines import Lines
+from search.phases import Phases
 from search.proposer import Proposer
 from search.referee import Referee
 from search.run_queue import RunQueue
@@ -39,18 +41,20 @@ class FakePool:
         workers: int = 3,
         seed: int = 0,
         purpose: Purpose = "search",
+        stop: StopRequest | None = None,
     ) -> None:
-        self.folder, self.history = history.folder, history
+        self.folder, self.history, self.purpose = history.folder, history, purpose
         self.lanes = runs("cpu", workers)
         proposer = Proposer(spec) if purpose == "search" else None
         stopping = early_stopping(spec, self.folder) if purpose == "search" else None
         queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
-        stop = StopRequest()
+        stop = stop or StopRequest()
         self.referee = Referee(history, stop, queue, stopping, proposer=proposer)
         self.referee.settle()
         self.searcher = StudySearcher(
             proposer, history, queue, self.folder, max_concurrent=workers, threads=1, stop=stop
         )
+        self.stop = stop
         self.random = Random(seed)
         self.places: dict[str, tuple[RunKey, ClosedFormRun]] = {}
         self.failures: dict[RunKey, int] = {}
@@ -62,7 +66,10 @@ class FakePool:
         while self._fill():
             place = self.random.choice(sorted(self.places))
             self._advance(place)
-        self.referee.close_waiting()
+        if self.stop.reason is None:
+            self.referee.close_waiting()
+        elif self.stop.reason == "time_budget":
+            self.referee.close_unfinished(self.purpose, "time_budget")
         assert self.referee.fault is None, self.referee.fault
 
     def _fill(self) -> bool:
@@ -134,17 +141,40 @@ def drive(
     seed: int = 0,
     workers: int = 3,
 ) -> list[Event]:
-    """Searches through kills, each after so many events of its session; returns the journal."""
+    """Takes a study through all its phases and through kills; returns the journal.
+
+    Each kill comes after so many events of its session.
+    """
     runs = runs or ClosedFormRuns(folder=folder, points=spec.scheduler.paired)
     ends: Iterator[int] = iter(kills)
     while True:
         with open_history(folder, spec) as history:
             _kill_after(history, next(ends, None))
             try:
-                FakePool(spec, history, runs, workers=workers, seed=seed).run()
+                _phases(spec, history, runs, workers, seed).run()
             except Killed:
                 continue
         return Journal.read(folder / "journal.jsonl")
+
+
+def _phases(
+    spec: StudySpec, history: History, runs: ClosedFormRuns, workers: int, seed: int
+) -> Phases:
+    def run(stop: StopRequest, purpose: Purpose) -> None:
+        pool = FakePool(
+            spec, history, runs, workers=workers, seed=seed, purpose=purpose, stop=stop
+        )
+        pool.run()
+
+    return Phases(
+        spec,
+        history,
+        Lines(untrained=-1e9, real_data=1e9),
+        run,
+        seconds_left=lambda: None,
+        kept_back=0.0,
+        say=lambda line: None,
+    )
 
 
 def _kill_after(history: History, events: int | None) -> None:

@@ -23,6 +23,7 @@ from search.events import (
     Started,
 )
 from search.gan_run import GANRuns
+from search.history import History
 from search.ledger import Ledger
 from search.lines import Lines
 from search.outcome import Closing, trial_flags, winner_of
@@ -134,7 +135,10 @@ def test_without_a_winner_best_is_null(tmp_path: Path, spec: StudySpec) -> None:
     splits = load_data(path=tmp_path / "tiny.npz")
     evaluator = Evaluator(splits, protocol_for(splits, spec.seed))
     trials = ledger(course(0, [-60]), course(1, [], "FAILED"))
-    summary = Closing(spec, trials, evaluator, LINES, tmp_path / "out").write({}, "sqlite:///x")
+    with History.create(tmp_path / "out") as history:
+        history.ledger = trials
+        closing = Closing(spec, history, evaluator, LINES, print)
+        summary = closing.write({}, "sqlite:///x")
     assert summary["best"] is summary["test"] is summary["references"] is None
     assert summary["trials"] == {"completed": 1, "stopped": 0, "infeasible": 0, "failed": 1}
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
@@ -171,8 +175,15 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
         Ended(number=0, state="COMPLETED"),
     ]
     lines = Lines(untrained=-1e9, real_data=-1e8)
-    closing = Closing(spec, Ledger(events), evaluator, lines, out)
-    summary = closing.write({0: "the-run"}, "sqlite:///x")
+    said: list[str] = []
+    with History.create(out) as history:
+        for event in events:
+            history.append(event)
+        closing = Closing(spec, history, evaluator, lines, said.append)
+        summary = closing.write({0: "the-run"}, "sqlite:///x")
+        assert said == ["scoring the winner on the test set"]
+        assert closing.write({0: "the-run"}, "sqlite:///x") == summary  # by the record of the look
+        assert len(said) == 1
     best = summary["best"]
     assert best["run_id"] == "the-run"
     assert best["flags"][0] == "above_real_data"

@@ -91,12 +91,11 @@ def mapping() -> dict[str, Any]:
     return loaded
 
 
-def test_the_designs_example_loads_and_says_what_it_will_not_do(folder: Path) -> None:
+def test_the_designs_example_loads(folder: Path) -> None:
     spec = load_spec(write(folder, DESIGN_EXAMPLE))
     assert spec.budget.time == 12 * 3600
     assert [stage.trials for stage in spec.stage_plan] == [1, 24, 40]
-    assert spec.notices == ("confirmation is not built yet: nothing will be confirmed",)
-    assert load_spec("s.yaml", overrides=["confirm.seeds=0"]).notices == ()
+    assert (spec.confirm.top, spec.confirm.seeds) == (3, 5)
 
 
 REPLACED = [
@@ -464,7 +463,6 @@ def test_the_annotated_example_is_a_study(folder: Path) -> None:
     for size, trials in ((None, [1, 20, 29]), ("quick", [4, 4])):
         spec = load_spec(write(folder, example), size)
         assert [planned.trials for planned in spec.stage_plan] == trials
-        assert spec.notices == ()
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)

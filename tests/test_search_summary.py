@@ -28,6 +28,7 @@ SUMMARY: dict[str, Any] = {
         "kimg": 450.0,
         "flags": [],
     },
+    "confirmed": None,
     "test": {
         "log_likelihood": 149.987,
         "standard_error": 3.456,
@@ -136,3 +137,29 @@ def test_a_time_budget_without_a_measurement_is_said_plainly() -> None:
     assert "study mnist: no trials (" in describe_summary(changed(trials=counts), OUTPUT)
     text = describe_summary(changed(trials=counts | {"failed": 2}, **nothing), OUTPUT)
     assert "no winner: no trial came to a measurement" in text
+
+
+def test_a_confirmation_is_told_with_its_uncertainty() -> None:
+    ranking = [
+        {"number": 7, "diverged": 0, "interval": None, "behind": 0.0, "probability_best": 0.81},
+        {"number": 2, "diverged": 0, "interval": [-1.2, 6.4], "behind": 2.6}
+        | {"probability_best": 0.19},
+        {"number": 4, "diverged": 2, "interval": None, "behind": None, "probability_best": 0.0},
+    ]
+    confirmed: dict[str, Any] = {
+        "mean": 130.25,
+        "standard_error": 1.5,
+        "seeds": 5,
+        "probability_best": 0.81,
+    }
+    confirmed |= {"winners_curse": 3.14, "ranking": ranking}
+    text = describe_summary(changed(confirmed=confirmed), OUTPUT)
+    assert "confirmed on 5 fresh seeds: 130.2 ± 1.5, the best of 3 with probability 0.81" in text
+    assert "trial 2   is 2.6 behind (95 %: -1.2 to 6.4), the best with probability 0.19" in text
+    assert "trial 4   diverged on 2 of its seeds" in text
+    assert "expected to promise 3.1 too much" in text
+
+
+def test_a_refused_look_is_told() -> None:
+    refused = changed(test=None, references=None, notices=["looked at already, for trial 3"])
+    assert "test set: looked at already, for trial 3" in describe_summary(refused, OUTPUT)

@@ -1,0 +1,91 @@
+"""The phases of a study: search, race, confirmation, each in the time that it is given."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from search.confirming import claims, opening
+from search.events import Event, Purpose, Replicated
+from search.history import History
+from search.lines import Lines
+from search.racing import race_claims
+from search.stop_request import StopRequest, StudyInterrupted
+from search.study import StudySpec
+
+
+class RunPhase(Protocol):
+    """Runs what was claimed for a purpose; `search.tuner.run_trials` with all else settled."""
+
+    def __call__(self, stop: StopRequest, purpose: Purpose) -> None:
+        """Returns when all is run, or at a stop."""
+        ...
+
+
+class Phases:
+    """Takes a study through what is left of its phases; which that is, its record says.
+
+    Args:
+        spec: the study.
+        history: its record.
+        lines: validation lines.
+        run: runs the trials of a phase.
+        seconds_left: of the time budget now; None without one.
+        kept_back: seconds of it that are the confirmation's.
+        say: prints one line to the user.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        history: History,
+        lines: Lines,
+        run: RunPhase,
+        *,
+        seconds_left: Callable[[], float | None],
+        kept_back: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._spec, self._history, self._lines, self._run = spec, history, lines, run
+        self._seconds_left, self._kept_back, self._say = seconds_left, kept_back, say
+
+    def run(self) -> bool:
+        """Returns whether the time budget ended one of them.
+
+        Raises:
+            StudyInterrupted: at SIGINT or SIGTERM.
+        """
+        cut = self._phase("search", self._kept_back)
+        while not cut and (self._unfinished("race") or self._claim(self._race())):
+            cut = self._phase("race", self._kept_back)
+        opened = opening(self._spec, self._history.ledger, self._lines)
+        if opened is not None:
+            self._history.append(opened)
+        self._claim(claims(self._spec, self._history.ledger))
+        if self._unfinished("confirmation"):
+            confirmation = self._history.ledger.confirmation
+            assert confirmation is not None
+            self._say(
+                f"confirming trials {', '.join(map(str, confirmation.numbers))} on "
+                f"{confirmation.seeds} fresh seeds each"
+            )
+            cut = self._phase("confirmation", 0.0) or cut
+        return cut
+
+    def _phase(self, purpose: Purpose, kept_back: float) -> bool:
+        left = self._seconds_left()
+        stop = StopRequest(None if left is None else max(0.0, left - kept_back))
+        with stop.on_signals():
+            self._run(stop, purpose)
+        if stop.reason == "interrupted":
+            raise StudyInterrupted
+        return stop.reason is not None
+
+    def _race(self) -> Sequence[Replicated]:
+        return race_claims(self._spec, self._history.ledger, self._lines)
+
+    def _claim(self, claimed: Sequence[Event]) -> bool:
+        for event in claimed:
+            self._history.append(event)
+        return bool(claimed)
+
+    def _unfinished(self, purpose: Purpose) -> bool:
+        return any(run.purpose == purpose for run in self._history.ledger.unfinished())
