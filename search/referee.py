@@ -144,9 +144,19 @@ class Referee:
             self._write(ruling)
 
     def settle(self) -> None:
-        """Ends runs whose trial was stopped when the last driver was killed in between."""
-        for trial in self._history.ledger.trials.values():
-            self._end_idle(trial.number)
+        """Makes up for what the last driver was killed before it could write.
+
+        A run may have been measured and saved, but not yet ruled upon; or its trial stopped, and
+        its siblings not yet ended.
+        """
+        for run in self._history.ledger.unfinished():
+            saved = None if run.checkpoint is None else run.checkpoint.kimg
+            if run.purpose == "search" and run.measurements and saved == run.total_kimg:
+                reason = self._falls_behind(run.number)
+                if reason is not None:
+                    self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))
+        for number in self._history.ledger.trials:
+            self._end_idle(number)
 
     def close_unfinished(self, purpose: Purpose, reason: str) -> None:
         """Ends the runs that were waiting or hung when their time was over."""

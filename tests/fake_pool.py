@@ -145,24 +145,31 @@ def drive(
 
     Each kill comes after so many events of its session.
     """
-    runs = runs or ClosedFormRuns(folder=folder, points=spec.scheduler.paired)
     ends: Iterator[int] = iter(kills)
     while True:
         with open_history(folder, spec) as history:
             _kill_after(history, next(ends, None))
             try:
-                _phases(spec, history, runs, workers, seed).run()
+                phases(spec, history, runs, workers=workers, seed=seed).run()
             except Killed:
                 continue
         return Journal.read(folder / "journal.jsonl")
 
 
-def _phases(
-    spec: StudySpec, history: History, runs: ClosedFormRuns, workers: int, seed: int
+def phases(
+    spec: StudySpec,
+    history: History,
+    runs: ClosedFormRuns | None = None,
+    *,
+    workers: int = 3,
+    seed: int = 0,
 ) -> Phases:
+    """The phases of a study with a pool in place of Tune."""
+    made = runs or ClosedFormRuns(folder=history.folder, points=spec.scheduler.paired)
+
     def run(stop: StopRequest, purpose: Purpose) -> None:
         pool = FakePool(
-            spec, history, runs, workers=workers, seed=seed, purpose=purpose, stop=stop
+            spec, history, made, workers=workers, seed=seed, purpose=purpose, stop=stop
         )
         pool.run()
 
