@@ -144,7 +144,7 @@ class Referee:
             self._write(ruling)
 
     def settle(self) -> None:
-        """Ends runs whose trial was stopped when the last driver was killed in between."""
+        """Ends idle runs of trials that were asked to stop, or stopped just before a kill."""
         for trial in self._history.ledger.trials.values():
             self._end_idle(trial.number)
 
@@ -218,13 +218,17 @@ class Referee:
         except Exception as fault:
             self.fault = fault
 
-    def _write(self, event: RunEvent) -> None:
+    def guard(self, act: Callable[[], None]) -> None:
+        """Does what writes the record, until a fault stops the study; what it raises is kept."""
         if self.fault is not None:
             return
         try:
-            self._history.append(event)
+            act()
         except Exception as fault:
             self.fault = fault
+
+    def _write(self, event: RunEvent) -> None:
+        self.guard(lambda: self._history.append(event))
 
 
 def infeasibility(progress: Progress) -> str | None:
