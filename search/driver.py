@@ -16,6 +16,7 @@ from search.lines import Lines
 from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import PreparedStudy, StudyError, check_same_spec, painter, read_study
+from search.requests import waiting
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.stop_request import StudyInterrupted, signals_held_back
@@ -74,7 +75,8 @@ def run_study(
     )
     resume = resume and not _never_begun(folder)
     extended = extra_trials > 0 or extra_seconds > 0 or look_again
-    if resume and not extended and (folder / SUMMARY_NAME).exists():
+    asked = extended or bool(waiting(folder))
+    if resume and not asked and (folder / SUMMARY_NAME).exists():
         return _read_finished(spec, folder, tracker)
     wanted = spec.resources
     pack = 1 if wanted.pack == "auto" else wanted.pack

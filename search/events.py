@@ -33,7 +33,7 @@ PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]
-Stage = Literal["manual", "random_grid", "model"]
+Stage = Literal["manual", "random_grid", "model", "enqueued"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
 # Why a run is made: for the search itself, to tell two trials apart, or to confirm the best.
@@ -94,7 +94,8 @@ class Proposed(_Event):
     """A cell was claimed under the next number, and with it the trial's runs.
 
     `seed` is that of the first run, `further_seeds` are those of its other replicates. With
-    `folds` above 1, replicate r leaves fold r mod `folds` out of its training set.
+    `folds` above 1, replicate r leaves fold r mod `folds` out of its training set. `request` is
+    the one that asked for it, if any.
     """
 
     event: Literal["proposed"] = "proposed"
@@ -106,6 +107,7 @@ class Proposed(_Event):
     seed: Int64
     further_seeds: tuple[Int64, ...] = ()
     folds: Annotated[int, Field(ge=1)] = 1
+    request: str | None = None
 
     def fold(self, replicate: int) -> int | None:
         """The fold that a replicate leaves out, None where there are none."""
@@ -231,10 +233,37 @@ class Ended(_OfRun):
         return self
 
 
+class Extended(_Event):
+    """A running study was given more trials or seconds, as `request` asked."""
+
+    event: Literal["extended"] = "extended"
+    trials: Count = 0
+    seconds: Seconds = 0.0
+    request: str
+
+
+class StopAsked(_Event):
+    """A trial is to end STOPPED for `reason` at its next result, at once if it waits."""
+
+    event: Literal["stop_asked"] = "stop_asked"
+    number: Count
+    reason: str
+    request: str
+
+
+class RequestRefused(_Event):
+    """What was asked could not be done when its turn came, and why."""
+
+    event: Literal["request_refused"] = "request_refused"
+    request: str
+    why: str
+
+
 RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
 TrialEvent = Proposed | Replicated | Promoted | RunEvent
 StudyEvent = StudyOpened | SessionOpened | SessionClosed | ConfirmationOpened | LookedAtTest
-Event = StudyEvent | TrialEvent
+Answer = Extended | StopAsked | RequestRefused
+Event = StudyEvent | TrialEvent | Answer
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Self
 
@@ -88,6 +89,21 @@ class Journal:
             raise JournalError(f"{path}: must be readable, but: {error.strerror}") from error
         return _parse(path, data)[0]
 
+    @staticmethod
+    def writer(path: Path) -> str | None:
+        """Names the process that has a journal open for writing, None where none has."""
+        try:
+            lock = os.open(path.with_suffix(".lock"), os.O_RDONLY)
+        except OSError:
+            return None  # nobody ever had
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: see `_lock_soon`
+        except BlockingIOError:
+            return _holder(lock)
+        finally:
+            os.close(lock)
+        return None
+
     def append(self, *events: Event) -> None:
         """Appends events and returns once they are on disk (one fsync for all).
 
@@ -171,14 +187,29 @@ def _sync_folder(folder: Path) -> None:
 
 def _take_lock(path: Path) -> int:
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+    if not _lock_soon(lock):
+        holder = _holder(lock)
         os.close(lock)
         raise JournalLocked(
             f"{path.parent}: one driver at a time may write a study, but {holder} has it open"
-        ) from None
+        )
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return lock
+
+
+def _lock_soon(lock: int) -> bool:
+    """Takes the lock; asks a few times, for `Journal.writer` holds it for an instant."""
+    for pause in (0.01, 0.05, 0.1, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"

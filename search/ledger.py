@@ -4,20 +4,24 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from search.answers import Answers
 from search.constraints import Constraint
 from search.events import (
     ConfirmationOpened,
     Event,
+    Extended,
     LookedAtTest,
     ParamValue,
     Promoted,
     Proposed,
     Replicated,
+    RequestRefused,
     RunKey,
     SessionClosed,
     SessionOpened,
     Stage,
     Started,
+    StopAsked,
     StudyOpened,
     TrialEvent,
 )
@@ -27,7 +31,7 @@ from search.trial import Direction, Objective, TrialState, TrialStateName
 __all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
 
 STATES: tuple[TrialStateName, ...] = ("RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
-STAGES: tuple[Stage, ...] = ("manual", "random_grid", "model")
+STAGES: tuple[Stage, ...] = ("manual", "random_grid", "model", "enqueued")
 _SIGNIFICANT_DIGITS = 12
 
 
@@ -67,6 +71,7 @@ class Ledger:
         confirmation: Which trials were to be confirmed last; None before the first time.
         looks: What was seen of the test set.
         pack: How many trials shared an engine when one last began; None before.
+        answers: What was asked of the running study, and what came of it.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -78,6 +83,7 @@ class Ledger:
         self.confirmation: ConfirmationOpened | None = None
         self.looks: list[LookedAtTest] = []
         self.pack: int | None = None
+        self.answers = Answers()
         self._seen: list[datetime] = []  # the last event of each session
         for event in events:
             self.apply(event)
@@ -102,6 +108,8 @@ class Ledger:
                 refusal = self._refusal_to_look(event)
             case Proposed():
                 refusal = self._refusal_to_propose(event)
+            case Extended() | StopAsked() | RequestRefused():
+                refusal = self.answers.refusal(event, self.trials)
             case _ if event.number not in self.trials:
                 refusal = f"trial {event.number} was never proposed"
             case Replicated():
@@ -140,6 +148,11 @@ class Ledger:
                 self._claim_further(event)
             case Promoted():
                 self.trials[event.number].promoted_kimg = event.kimg
+            case StopAsked():
+                self.answers.take(event)
+                self.trials[event.number].stop_asked = event.reason
+            case Extended() | RequestRefused():
+                self.answers.take(event)
             case _:
                 self.run(event.run).take(event)
                 if isinstance(event, Started):
@@ -213,13 +226,20 @@ class Ledger:
 
     @property
     def extra_trials(self) -> int:
-        """Trials added to the budget by later sessions (`--trials +N`)."""
-        return sum(session.extra_trials for session in self.sessions)
+        """Trials added to the budget by later sessions (`--trials +N`) and by request."""
+        later = sum(session.extra_trials for session in self.sessions)
+        return later + self.answers.extra_trials
 
     @property
     def extra_seconds(self) -> float:
-        """Seconds added to the time budget by later sessions (`--time-budget +1h`)."""
-        return sum(session.extra_seconds for session in self.sessions)
+        """Seconds added to the time budget by later sessions (`+1h`) and by request."""
+        later = sum(session.extra_seconds for session in self.sessions)
+        return later + self.answers.extra_seconds
+
+    @property
+    def added_trials(self) -> int:
+        """Trials beyond the spec's budget: those added to it, and the enqueued ones."""
+        return self.extra_trials + self.count_by_stage()["enqueued"]
 
     @property
     def spent_seconds(self) -> float:
@@ -243,7 +263,7 @@ class Ledger:
             return f"`cell` must be {key}, but got cell={event.cell}"
         if key in self.cells:
             return f"its cell {key} is trial {self.cells[key]} already"
-        return None
+        return self.answers.refusal(event, self.trials)
 
     def _propose(self, event: Proposed) -> None:
         self.trials[event.number] = TrialState(
@@ -256,6 +276,7 @@ class Ledger:
             proposed_at=event.at,
         )
         self.cells[event.cell] = event.number
+        self.answers.take(event)
         self._claim_runs(event)
 
     def _refusal_to_replicate(self, event: Replicated) -> str | None:

@@ -1,13 +1,14 @@
 """What a study tries next: manual points, cells of a grid, proposals of a model."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
 from search.domains import CategoricalDomain, FloatDomain, Params
 from search.events import Proposed
+from search.events import Stage as StageName
 from search.evolution import evolved_point
 from search.grid import grid_cells, random_order
 from search.ledger import Ledger, cell_key
@@ -42,6 +43,40 @@ def trial_seed(study_seed: int, number: int, replicate: int = 0) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
+def claim(
+    spec: StudySpec,
+    params: Params,
+    number: int,
+    *,
+    stage: StageName,
+    index: int,
+    request: str | None = None,
+) -> Proposed:
+    """Returns the event that claims a cell and the runs of its trial.
+
+    Args:
+        spec: the study.
+        params: the cell's point, canonical.
+        number: the next one.
+        stage: the kind of stage that proposes it.
+        index: the position of that stage; beyond the plan's where a request does.
+        request: its id.
+    """
+    replication = spec.replication
+    seeds = [trial_seed(spec.seed, number, r) for r in range(replication.replicates)]
+    return Proposed(
+        number=number,
+        stage=stage,
+        stage_index=index,
+        params=params,
+        cell=cell_key(params),
+        seed=seeds[0],
+        further_seeds=tuple(seeds[1:]),
+        folds=replication.folds,
+        request=request,
+    )
+
+
 class Proposer:
     """Proposes cells that nobody has claimed, stage by stage; keeps no state of its own."""
 
@@ -56,27 +91,14 @@ class Proposer:
                 continue
             params = self._unclaimed(planned, ledger)
             if params is not None:
-                return self._proposed(planned, params, ledger.next_number())
+                stage, index = planned.stage.kind, planned.index
+                return claim(self._spec, params, ledger.next_number(), stage=stage, index=index)
         return None
 
     def has_more(self, ledger: Ledger) -> bool:
         """Whether a stage has trials left; cheap, and only a stage may find that it has not."""
         return any(
             _taken(ledger, planned.index) < planned.trials for planned in self._plan(ledger)
-        )
-
-    def _proposed(self, planned: PlannedStage, params: Params, number: int) -> Proposed:
-        replication = self._spec.replication
-        seeds = [trial_seed(self._spec.seed, number, r) for r in range(replication.replicates)]
-        return Proposed(
-            number=number,
-            stage=planned.stage.kind,
-            stage_index=planned.index,
-            params=params,
-            cell=cell_key(params),
-            seed=seeds[0],
-            further_seeds=tuple(seeds[1:]),
-            folds=replication.folds,
         )
 
     def _plan(self, ledger: Ledger) -> list[PlannedStage]:
@@ -129,11 +151,11 @@ class Proposer:
             before = [trial for trial in order if trial.stage_index < stage]
             own = [(t.params, order.index(t)) for t in ended if t.stage_index == stage]
             return evolved_point(space, own, seed, before[0].params if before else None)
-        told = self._told(list(ledger.trials.values()))
+        told = self.told(list(ledger.trials.values()))
         direction = spec.objective.direction
         return propose(rebuild_study(told, make_sampler(sampler, seed), direction), space)
 
-    def _told(self, trials: list[TrialState]) -> list[FrozenTrial]:
+    def told(self, trials: Sequence[TrialState]) -> list[FrozenTrial]:
         """The trials as Optuna's; a diverged one counts as the worst whole one.
 
         A Gaussian process takes values for what they are, and would see nothing beside a huge one.

@@ -146,8 +146,7 @@ class Referee:
     def settle(self) -> None:
         """Makes up for what the last driver was killed before it could write.
 
-        A run may have been measured and saved, but not yet ruled upon; or its trial stopped, and
-        its siblings not yet ended.
+        A run may have been measured and saved, but not yet ruled upon.
         """
         for run in self._history.ledger.unfinished():
             saved = None if run.checkpoint is None else run.checkpoint.kimg
@@ -155,6 +154,10 @@ class Referee:
                 reason = self._falls_behind(run.number)
                 if reason is not None:
                     self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))
+        self.end_stopped()
+
+    def end_stopped(self) -> None:
+        """Ends idle runs of trials that were asked to stop, or stopped just before a kill."""
         for number in self._history.ledger.trials:
             self._end_idle(number)
 
@@ -228,13 +231,17 @@ class Referee:
         except Exception as fault:
             self.fault = fault
 
-    def _write(self, event: RunEvent) -> None:
+    def guard(self, act: Callable[[], None]) -> None:
+        """Does what writes the record, until a fault stops the study; what it raises is kept."""
         if self.fault is not None:
             return
         try:
-            self._history.append(event)
+            act()
         except Exception as fault:
             self.fault = fault
+
+    def _write(self, event: RunEvent) -> None:
+        self.guard(lambda: self._history.append(event))
 
 
 def infeasibility(progress: Progress) -> str | None:

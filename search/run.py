@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
+from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser, extra_trials
 from search.journal import JournalError, JournalExists
 from search.referee import StudyFailedError
 from search.stop_request import StudyInterrupted
@@ -169,16 +169,10 @@ def _extension(options: argparse.Namespace) -> dict[str, Any]:
         if not options.resume:
             raise SpecError(f"{shown}: {value} extends a study and needs --resume")
         try:
-            found[name] = _count(value) if flag == "trials" else parse_duration(value[1:])
+            found[name] = extra_trials(value) if flag == "trials" else parse_duration(value[1:])
         except ValueError as error:
             raise SpecError(f"{shown}: {error}") from None
     return found
-
-
-def _count(value: str) -> int:
-    if not value[1:].isdecimal() or int(value) < 1:
-        raise ValueError(f"must be a whole number above zero such as +20, but got {value!r}")
-    return int(value)
 
 
 _ONCE = ("--resume", "--look-again")  # not repeated by a command that goes on

@@ -118,7 +118,9 @@ class RunState:
                 self.active = False
                 self.retries += 1
             case Ended():
-                if event.reason == "time_budget":  # it may have hung, or died, before a save
+                # It may have hung, or died, before a save; or it waited since it was killed.
+                waited = event.state == "STOPPED" and not self.active
+                if event.reason == "time_budget" or waited:
                     self._forget_unsaved()
                 self.active = False
                 self.state, self.reason, self.ended_at = event.state, event.reason, event.at

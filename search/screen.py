@@ -3,8 +3,19 @@
 import sys
 import time
 
+from search.answers import told
 from search.estimate import duration
-from search.events import Ended, Event, Paused, Retried, RunKey
+from search.events import (
+    Ended,
+    Event,
+    Extended,
+    Paused,
+    Proposed,
+    RequestRefused,
+    Retried,
+    RunKey,
+    StopAsked,
+)
 from search.ledger import Ledger
 from search.lines import TrialFlags
 from search.run_state import RunState
@@ -57,6 +68,9 @@ class Screen:
             )
         elif isinstance(event, Paused):
             self._kimg.pop(event.run, None)
+        elif isinstance(event, Proposed | Extended | StopAsked | RequestRefused):
+            if event.request is not None:
+                self.say(f"{self._clock()} {told(event)}")
         elif isinstance(event, Ended):
             self._kimg.pop(event.run, None)
             said = self._ended(event)
@@ -75,7 +89,7 @@ class Screen:
         assert self._spec is not None
         self._printed = time.monotonic()
         counts = self._ledger.count_by_state()
-        planned = self._spec.budget.trials + self._ledger.extra_trials
+        planned = self._spec.budget.trials + self._ledger.added_trials
         ended = [
             f"{counts[state]} {state.lower()}"
             for state in ("COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")

@@ -46,6 +46,7 @@ class StudySearcher(Searcher):
         self._threads = threads
         self._stop = stop
         self._keys: dict[str, RunKey] = {}  # by Tune's ID of the trial
+        self._used_up_at: int | None = None  # extra trials with which no proposal was left
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next run, None where there is no room yet, FINISHED at the end.
@@ -98,8 +99,12 @@ class StudySearcher(Searcher):
     def _new(self) -> RunKey | None:
         if self._proposer is None:
             return None
-        proposed = self._proposer.propose(self._history.ledger)
+        ledger = self._history.ledger
+        if self._used_up_at == ledger.extra_trials:
+            return None
+        proposed = self._proposer.propose(ledger)
         if proposed is None:
+            self._used_up_at = ledger.extra_trials
             return None
         self._history.append(proposed)
         return RunKey(proposed.number)

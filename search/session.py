@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+from search.answers import told
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
 from search.confirming import kept_back_seconds
 from search.engine_seat import probed_pack
@@ -21,6 +22,7 @@ from search.phases import Phases
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
+from search.steering import take_up_extensions
 from search.stop_request import StopRequest, StudyInterrupted
 from search.time_left import TimeLeft
 from search.tracking import Tracker
@@ -135,6 +137,8 @@ class Session:
         (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
         history.append(extension)
         self._begun = True
+        for answer in take_up_extensions(self._spec, history):
+            self._screen.say(told(answer))
         left = TimeLeft(self._spec, history.ledger, cost, self._seconds_left())
         flags = partial(self._lines.flags_of, self._spec)
         self._screen.watch(self._spec, history.ledger, left, flags)

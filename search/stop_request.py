@@ -31,6 +31,11 @@ class StopRequest:
         if self._reason != "interrupted":
             self._reason = reason
 
+    def extend(self, seconds: float) -> None:
+        """Moves the end of the time budget, where there is one."""
+        if self._deadline is not None:
+            self._deadline += seconds
+
     @property
     def reason(self) -> StopReason | None:
         """Why to stop; None while the study may go on."""

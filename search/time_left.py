@@ -26,6 +26,7 @@ class TimeLeft:
     ) -> None:
         self._budget, self._ledger, self._limit_seconds = spec.budget, ledger, limit_seconds
         self._replicates = spec.replication.replicates
+        self._extra_before = ledger.extra_seconds
         self._points = (0.0, *cost.rungs, spec.budget.kimg_per_trial)
         self._counts = (spec.budget.trials, *cost.survivors)  # of trials between two points
         self._planned_seconds = cost.seconds * self._kimg_left({}) / self._kimg_of_plan()
@@ -47,7 +48,8 @@ class TimeLeft:
             kimg = max(self._kimg_left(running), longest * len(running))
             left = kimg * elapsed_seconds / trained
         if self._limit_seconds is not None:
-            left = min(left, self._limit_seconds - elapsed_seconds)
+            extra_seconds = self._ledger.extra_seconds - self._extra_before
+            left = min(left, self._limit_seconds + extra_seconds - elapsed_seconds)
         return max(left, 0.0)
 
     def _kimg_to_go(self, kimg: float) -> float:
@@ -63,7 +65,7 @@ class TimeLeft:
         return self._budget.trials * self._replicates * self._kimg_to_go(0.0)
 
     def _kimg_left(self, running: Mapping[RunKey, float]) -> float:
-        unproposed = self._budget.trials + self._ledger.extra_trials - len(self._ledger.trials)
+        unproposed = self._budget.trials + self._ledger.added_trials - len(self._ledger.trials)
         reached = self._reached(running).values()
         unclaimed = max(unproposed, 0) * self._replicates
         return sum(map(self._kimg_to_go, reached)) + unclaimed * self._kimg_to_go(0.0)

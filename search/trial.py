@@ -61,6 +61,7 @@ class TrialState:
     Attributes:
         seed: That of its first run.
         promoted_kimg: The last rung that it was promoted from, where rungs pause trials.
+        stop_asked: Why it is to end though its rungs let it go on.
         runs: Its trainings by replicate.
     """
 
@@ -72,6 +73,7 @@ class TrialState:
     seed: int
     proposed_at: datetime
     promoted_kimg: float = -1.0
+    stop_asked: str | None = None
     runs: dict[int, RunState] = field(default_factory=dict)
 
     @property
@@ -114,13 +116,13 @@ class TrialState:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why its runs must all stop: one of them did so before the end of its budget."""
+        """Why its runs must all stop: one did so before the end of its budget, or it was asked."""
         for run in self.search_runs:
             if run.state in ("INFEASIBLE", "FAILED"):
                 return f"replicate {run.replicate} is {run.state}"
             if run.state == "STOPPED":
                 return run.reason or "stopped"
-        return None
+        return self.stop_asked
 
     @property
     def measurements(self) -> list[Measured]:

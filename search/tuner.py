@@ -26,6 +26,7 @@ from search.referee import OnProgress, Referee
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher, run_folder
 from search.seat import OwnSeat, Seat
+from search.steering import Steering
 from search.stop_request import StopRequest
 from search.study import StudySpec
 from search.trainable import StudyTrainable
@@ -130,6 +131,17 @@ class _Recorder(_Unsaved, tune.Callback):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Steward(_Unsaved, tune.Callback):
+    """Gives what is asked of the running study its turn at each step of Tune."""
+
+    def __init__(self, referee: Referee, steering: Steering) -> None:
+        self._referee = referee
+        self._steering = steering
+
+    def on_step_begin(self, **_: Any) -> None:
+        self._referee.guard(self._steering.turn)
+
+
 def run_trials(
     spec: StudySpec,
     history: History,
@@ -176,6 +188,8 @@ def run_trials(
         threads=spec.resources.threads,
         stop=stop,
     )
+    steering = Steering(spec, history, stop, referee.end_stopped)
+    asked = [_Steward(referee, steering)] if purpose == "search" else []
     with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
             _trainable(make_seat, resources),
@@ -189,7 +203,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
-                callbacks=[_Recorder(referee, output, resources.pack)],
+                callbacks=[_Recorder(referee, output, resources.pack), *asked],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
                 failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),

@@ -27,6 +27,7 @@ from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
 from search.prepared import StudyError
+from search.requests import Enqueue, ask, waiting
 from search.run import main
 from search.screen import Screen
 from search.stop_request import StudyInterrupted
@@ -104,7 +105,7 @@ def test_the_summary_says_what_others_rely_on(finished: Finished) -> None:
     assert summary.keys() >= SUMMARY_KEYS
     assert summary["trials"].keys() == {"completed", "stopped", "infeasible", "failed"}
     assert sum(summary["trials"].values()) == 5
-    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 1}
+    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 1, "enqueued": 0}
     assert summary["best"].keys() >= {
         *("number", "stage", "params", "objective", "standard_error", "run_id", "flags")
     }
@@ -220,11 +221,28 @@ def test_a_finished_study_can_be_extended(
     )
     assert_whole(finished.output, 7)
     assert sum(summary["trials"].values()) == 7
-    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 3}
+    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 3, "enqueued": 0}
     assert json.loads((finished.output / "summary.json").read_text()) == summary
     assert summary["elapsed_seconds"] > finished.summary["elapsed_seconds"]
     statuses = [run.info.status for run in runs_of(finished.uri)]
     assert statuses == ["FINISHED"] * 8
+
+
+def test_a_finished_study_takes_up_what_was_asked_since(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.output.parent)
+    before = len(read(finished.output).trials)
+    point = {"learning_rate": 0.03, "d_dropout": 0.25}
+    ask(finished.output, Enqueue(params=point))
+    summary = run_study(
+        finished.spec, finished.output, resume=True, tracking_uri=finished.uri, progress=False
+    )
+    trial = assert_whole(finished.output, before + 1).trials[before]
+    assert (trial.stage, trial.params) == ("enqueued", point)
+    assert summary["stages"]["enqueued"] == 1
+    assert waiting(finished.output) == []
+    assert [run.data.tags.get("stage") for run in runs_of(finished.uri)].count("enqueued") == 1
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -415,7 +433,7 @@ def test_a_study_that_is_cut_short_again_and_again(tmp_path: Path) -> None:
 
 def _check_cut_study(folder: Path, before_last: Ledger) -> None:
     ledger = assert_whole(folder / "out", 5)
-    assert ledger.count_by_stage() == {"manual": 2, "random_grid": 2, "model": 1}
+    assert ledger.count_by_stage() == {"manual": 2, "random_grid": 2, "model": 1, "enqueued": 0}
     assert {trial.state for trial in ledger.trials.values()} == {"COMPLETED"}
     for trial in ledger.trials.values():
         assert [m.kimg for m in trial.measurements] == [float(k) for k in range(1, 9)]

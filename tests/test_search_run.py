@@ -463,6 +463,7 @@ def test_what_the_command_line_hands_on(
         "max_concurrent": 3,
         "extra_trials": 4,
         "extra_seconds": 3600.0,
+        "look_again": False,
     }
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"study": "tiny"}

@@ -8,7 +8,16 @@ from tiny_events import proposed
 from tiny_study import content
 
 from search.estimate import Calibration, Estimate, estimate
-from search.events import Checkpointed, Ended, Event, Measured, RunKey, SessionOpened, Started
+from search.events import (
+    Checkpointed,
+    Ended,
+    Event,
+    Extended,
+    Measured,
+    RunKey,
+    SessionOpened,
+    Started,
+)
 from search.ledger import Ledger
 from search.study import StudySpec
 from search.time_left import TimeLeft
@@ -90,6 +99,21 @@ def test_it_ends_with_the_time_budget_and_is_never_below_nothing() -> None:
     assert left.seconds(26.0, {}) == 0.0
     done = TimeLeft(SPEC, ledger(*(trial(n, 40.0, "COMPLETED") for n in range(9))), cost(), None)
     assert done.seconds(0.0, {}) == done.seconds(1000.0, {}) == 0.0
+
+
+def test_what_is_asked_for_while_it_runs_counts() -> None:
+    book = ledger()
+    left = TimeLeft(SPEC, book, cost(), 25.0)
+    book.apply(Extended(seconds=15.0, request="a"))
+    assert left.seconds(5.0, {}) == 35.0
+    free = TimeLeft(SPEC, book, cost(), None)
+    book.apply(proposed(0, stage="enqueued"))
+    book.apply(Extended(trials=9, request="b"))
+    assert free.seconds(40.0, {}) == pytest.approx(KIMG / 2 - 40)  # as was planned, at first
+    for event in trial(1, 4.0, "STOPPED"):
+        book.apply(event)
+    # 4 kimg in 80 s; to go are the enqueued one and 17 of the plan's, which are now 18.
+    assert free.seconds(80.0, {}) == pytest.approx(20 * 18 * KIMG / 9)
 
 
 def test_the_last_trial_trains_by_itself() -> None:

@@ -13,6 +13,7 @@ from closed_form import ClosedFormRuns, Fault, open_history, study
 from search.events import Event, Measured, Retried, RunKey, Started
 from search.journal import Journal
 from search.ledger import Ledger
+from search.requests import Enqueue, Extend, Stop, ask, waiting
 from search.stop_request import StopRequest
 from search.study import StudySpec
 from search.trial_run import Progress
@@ -50,11 +51,18 @@ def kimgs(ledger: Ledger, number: int) -> list[float]:
     return [m.kimg for m in ledger.trials[number].measurements]
 
 
-def assert_whole(ledger: Ledger, *, manual: int = 1, grid: int, model: int) -> None:
+def assert_whole(
+    ledger: Ledger, *, manual: int = 1, grid: int, model: int, enqueued: int = 0
+) -> None:
     """Every planned trial once, none open, no gap."""
-    assert ledger.count_by_stage() == {"manual": manual, "random_grid": grid, "model": model}
+    assert ledger.count_by_stage() == {
+        "manual": manual,
+        "random_grid": grid,
+        "model": model,
+        "enqueued": enqueued,
+    }
     assert {trial.state for trial in ledger.trials.values()} <= TERMINAL
-    assert list(ledger.trials) == list(range(manual + grid + model))
+    assert list(ledger.trials) == list(range(manual + grid + model + enqueued))
     assert len(ledger.cells) == len(ledger.trials)
 
 
@@ -142,6 +150,39 @@ def test_an_interrupted_study_goes_on_where_it_was(tmp_path: Path) -> None:
     for trial in waiting:
         assert starts[trial.number].from_kimg == (trial.checkpoint.kimg if trial.checkpoint else 0)
         assert kimgs(read(tmp_path), trial.number) == [100, 200, 300, 400]
+
+
+def test_a_running_study_is_steered(tmp_path: Path) -> None:
+    """Asked half way: a point, the end of a trial that trains, and one trial more."""
+    point = {"learning_rate": 0.02, "d_dropout": 0.45}
+    asked: list[Path] = []
+
+    def ask_once(key: RunKey, progress: Progress) -> None:
+        if key.number == 2 and not asked:
+            requests = (Enqueue(params=point), Stop(number=2, reason="poor"), Extend(trials=1))
+            asked.extend(ask(tmp_path, request) for request in requests)
+
+    spec = study(grid=3, model=1)
+    runs = ClosedFormRuns(folder=tmp_path, pace=200)
+    with open_history(tmp_path, spec) as history:
+        run_trials(
+            spec,
+            history,
+            runs,
+            tmp_path,
+            max_concurrent=2,
+            stop=StopRequest(),
+            on_progress=ask_once,
+        )
+    ledger = read(tmp_path)
+    assert_whole(ledger, grid=3, model=2, enqueued=1)
+    (enqueued,) = [t for t in ledger.trials.values() if t.stage == "enqueued"]
+    assert enqueued.params == point
+    assert enqueued.number < 5  # before what was left of the plan
+    assert (ledger.trials[2].state, ledger.trials[2].reason) == ("STOPPED", "by request: poor")
+    others = {trial.state for trial in ledger.trials.values() if trial.number != 2}
+    assert others == {"COMPLETED"}
+    assert waiting(tmp_path) == []
 
 
 def test_the_end_of_the_time_budget_is_a_normal_end(
