@@ -139,15 +139,16 @@ def confirmed(problem: Problem, outcome: Outcome) -> Choice:
         for n, trial in finalists.items()
     }
     result = confirm(scores)
+    kimg = _kimg(outcome) + TOP * SEEDS * problem.kimg_per_trial
     if result.winner is None:
-        return by_best_score(problem, outcome)
+        return replace(by_best_score(problem, outcome), kimg=kimg)
     truths = {n: trial.truth for n, trial in finalists.items()}
     winner = result.winner
     expected, found = _curse(outcome, scores, result.noise)
     return Choice(
         regret=problem.optimum - truths[winner.number],
         regret_of_best=outcome.regret,
-        kimg=_kimg(outcome) + TOP * SEEDS * problem.kimg_per_trial,
+        kimg=kimg,
         trials=len(outcome.trials),
         probability=winner.probability_best,
         is_best=truths[winner.number] == max(truths.values()),

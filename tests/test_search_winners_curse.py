@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from cgan_core.streams import stream
-from search.winners_curse import expected_maximum, winners_curse
+from search.winners_curse import expected_maximum, upper_spread, winners_curse
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,12 @@ def test_equally_good_trials_differ_by_noise_alone() -> None:
 def test_nonsense_is_refused(bad: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError, match="must hold"):
         winners_curse(*bad)
+
+
+def test_upper_spread_is_that_of_a_normal_whatever_lies_below() -> None:
+    scores = stream(2, "scores").normal(50, 4, 20_001)
+    assert upper_spread(scores.tolist()) == pytest.approx(4, rel=0.03)
+    poor = np.where(scores < np.median(scores), scores - 100, scores)
+    assert upper_spread(poor.tolist()) == pytest.approx(upper_spread(scores.tolist()))
+    with pytest.raises(ValueError, match="at least one"):
+        upper_spread([])
