@@ -44,7 +44,7 @@ class Choice:
         kimg: Training of all trials.
         trials: How many there were.
         probability: That the winner is the best of those confirmed, as claimed.
-        is_best: Whether it is.
+        share_of_best: 1 if it is, 0 if not; of so many equals that are the best, its share.
         expected_curse: How much the best score of the search was expected to exceed the mean of
             that configuration's fresh seeds.
         curse: How much it did.
@@ -55,7 +55,7 @@ class Choice:
     kimg: float
     trials: int
     probability: float | None = None
-    is_best: bool | None = None
+    share_of_best: float | None = None
     expected_curse: float | None = None
     curse: float | None = None
 
@@ -144,6 +144,7 @@ def confirmed(problem: Problem, outcome: Outcome) -> Choice:
         return replace(by_best_score(problem, outcome), kimg=kimg)
     truths = {n: trial.truth for n, trial in finalists.items()}
     winner = result.winner
+    best = [n for n, truth in truths.items() if truth == max(truths.values())]
     expected, found = _curse(outcome, scores, result.noise)
     return Choice(
         regret=problem.optimum - truths[winner.number],
@@ -151,7 +152,7 @@ def confirmed(problem: Problem, outcome: Outcome) -> Choice:
         kimg=kimg,
         trials=len(outcome.trials),
         probability=winner.probability_best,
-        is_best=truths[winner.number] == max(truths.values()),
+        share_of_best=best.count(winner.number) / len(best),
         expected_curse=expected,
         curse=found,
     )

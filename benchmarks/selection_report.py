@@ -10,6 +10,9 @@ from scipy import stats
 
 from benchmarks.searches import Choice
 
+Claim = tuple[float, float]
+"""A claimed probability, and 1 or 0 as it was true or not; a share where several are the best."""
+
 BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -17,7 +20,11 @@ def report(studies: Sequence[Mapping[str, Choice]]) -> dict[str, Any]:
     """Adds up: mean regrets, ours minus each other, the claims and what became of them."""
     regrets = {name: [one[name].regret for one in studies] for name in studies[0]}
     ours = [one["ours"] for one in studies]
-    claims = [(c.probability, c.is_best) for c in ours if c.probability is not None]
+    claims = [
+        (choice.probability, choice.share_of_best)
+        for choice in ours
+        if choice.probability is not None and choice.share_of_best is not None
+    ]
     expected, found = (
         [value for c in ours if (value := getattr(c, name)) is not None]
         for name in ("expected_curse", "curse")
@@ -60,27 +67,33 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]
     return {"mean": fmean(apart), "interval": interval(apart)}
 
 
-def reliability(claims: Sequence[tuple[float, bool | None]]) -> list[dict[str, Any]]:
+def reliability(claims: Sequence[Claim]) -> list[dict[str, Any]]:
     """For each bin of the claimed probability: its mean, how often it was true, how many."""
     rows = []
     for low, high in pairwise(BINS):
         inside = [c for c in claims if low <= c[0] < high or c[0] == high == BINS[-1]]
         if inside:
-            hits = sum(bool(true) for _, true in inside)
-            exact = stats.binomtest(hits, len(inside)).proportion_ci(0.95)
+            hits = math.fsum(true for _, true in inside)
             rows.append(
                 {
                     "bin": [low, high],
                     "count": len(inside),
                     "claimed": fmean(claimed for claimed, _ in inside),
                     "observed": hits / len(inside),
-                    "interval": [float(exact.low), float(exact.high)],
+                    "interval": exact_interval(hits, len(inside)),
                 }
             )
     return rows
 
 
-def calibration(claims: Sequence[tuple[float, bool | None]]) -> dict[str, float]:
+def exact_interval(hits: float, count: int) -> list[float]:
+    """95 % of a proportion (Clopper & Pearson, 1934); hits may be shared."""
+    low = stats.beta.ppf(0.025, hits, count - hits + 1) if hits > 0 else 0.0
+    high = stats.beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    return [float(low), float(high)]
+
+
+def calibration(claims: Sequence[Claim]) -> dict[str, float]:
     """Claimed and true on the whole, and the expected calibration error over the bins.
 
     The error is the mean distance of claimed and observed, weighted by the counts (Naeini et al.,
@@ -90,7 +103,7 @@ def calibration(claims: Sequence[tuple[float, bool | None]]) -> dict[str, float]
     rows = reliability(claims)
     return {
         "claimed": fmean(claimed for claimed, _ in claims),
-        "observed": fmean(bool(true) for _, true in claims),
+        "observed": fmean(true for _, true in claims),
         "error": sum(r["count"] * abs(r["claimed"] - r["observed"]) for r in rows) / len(claims),
         "error_by_chance": sum(
             math.sqrt(2 / math.pi * r["count"] * r["claimed"] * (1 - r["claimed"])) for r in rows

@@ -11,7 +11,13 @@ from benchmarks.gan_like import GanLike
 from benchmarks.plateaus import Plateaus
 from benchmarks.problem import Problem
 from benchmarks.searches import ABLATIONS, SEARCHES, Budget, Choice
-from benchmarks.selection_report import calibration, difference, interval, reliability
+from benchmarks.selection_report import (
+    calibration,
+    difference,
+    exact_interval,
+    interval,
+    reliability,
+)
 from cgan_core.streams import stream
 from search.simulated_sampling import TPESampler
 from search.unit_cube import point_at
@@ -110,11 +116,17 @@ def test_differences_are_paired_and_have_students_interval() -> None:
 
 
 def test_reliability_counts_every_claim_once() -> None:
-    claims = [(0.4, False), (0.55, True), (0.55, False), (0.95, True), (1.0, True)]
+    claims = [(0.4, 0.0), (0.55, 1.0), (0.55, 0.0), (0.95, 1.0), (1.0, 1.0)]
     rows = reliability(claims)
     assert [row["count"] for row in rows] == [1, 2, 2]
     assert [row["observed"] for row in rows] == [0.0, 0.5, 1.0]
     assert calibration(claims)["error"] == pytest.approx((0.4 + 2 * 0.05 + 2 * 0.025) / 5)
+
+
+def test_proportions_have_the_exact_interval() -> None:
+    for hits, count in ((0, 5), (3, 7), (9, 9)):
+        exact = stats.binomtest(hits, count).proportion_ci(0.95)
+        assert exact_interval(hits, count) == pytest.approx([exact.low, exact.high])
 
 
 def test_true_claims_have_the_error_that_chance_gives() -> None:
@@ -122,7 +134,9 @@ def test_true_claims_have_the_error_that_chance_gives() -> None:
     errors, chance = [], []
     for _ in range(40):
         claimed = rng.uniform(0.4, 1.0, 200)
-        claims = list(zip(claimed.tolist(), (rng.random(200) < claimed).tolist(), strict=True))
+        claims = list(
+            zip(claimed.tolist(), (rng.random(200) < claimed).astype(float).tolist(), strict=True)
+        )
         found = calibration(claims)
         errors.append(found["error"])
         chance.append(found["error_by_chance"])
