@@ -1,6 +1,7 @@
 """Ray's own `OptunaSearch` and `ASHAScheduler`, driven in virtual time as Tune drives them."""
 
 import logging
+import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -44,8 +45,8 @@ class Stock:
         self.search = OptunaSearch(
             space=optuna_space(problem.space), metric=METRIC, mode="max", seed=seed
         )
-        reports = round(problem.kimg_per_trial / problem.measure_kimg)
-        self.scheduler = ASHAScheduler(metric=METRIC, mode="max", max_t=reports, **asha)
+        most = self._reports(problem.kimg_per_trial)
+        self.scheduler = ASHAScheduler(metric=METRIC, mode="max", max_t=most, **asha)
         self.results: dict[int, dict[str, Any]] = {}  # the last of each trial
 
     def propose(self, number: int, trials: Mapping[int, SimulatedTrial]) -> Params:
@@ -56,7 +57,7 @@ class Stock:
 
     def measured(self, number: int, kimg: float, value: float) -> Verdict:
         """Hands on a report."""
-        result = {METRIC: value, TIME: round(kimg / self._measure_kimg)}
+        result = {METRIC: value, TIME: self._reports(kimg)}
         self.results[number] = result
         decision = self.scheduler.on_trial_result(None, _trial(number), result)
         if decision == TrialScheduler.STOP:
@@ -74,6 +75,9 @@ class Stock:
     def resumed(self) -> int | None:
         """Nobody pauses."""
         return None
+
+    def _reports(self, kimg: float) -> int:
+        return math.ceil(kimg / self._measure_kimg - 1e-9)  # the last may come early
 
     def _complete(self, number: int) -> None:
         self.scheduler.on_trial_complete(None, _trial(number), self.results[number])
