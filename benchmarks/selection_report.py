@@ -25,10 +25,6 @@ def report(studies: Sequence[Mapping[str, Choice]]) -> dict[str, Any]:
         for choice in ours
         if choice.probability is not None and choice.share_of_best is not None
     ]
-    expected, found = (
-        [value for c in ours if (value := getattr(c, name)) is not None]
-        for name in ("expected_curse", "curse")
-    )
     return {
         "studies": len(studies),
         "mean_regret": {name: fmean(values) for name, values in regrets.items()},
@@ -45,11 +41,18 @@ def report(studies: Sequence[Mapping[str, Choice]]) -> dict[str, Any]:
         "trials": {name: fmean(one[name].trials for one in studies) for name in regrets},
         "reliability": reliability(claims),
         "calibration": calibration(claims),
-        "winners_curse": {
-            "expected": fmean(expected) if expected else None,
-            "found": fmean(found) if found else None,
-            "interval": interval(found),
-        },
+        "winners_curse": curse(ours),
+    }
+
+
+def curse(ours: Sequence[Choice]) -> dict[str, Any]:
+    """How far the best scores lay above their fresh seeds on average, and should have."""
+    expected = [one.expected_curse for one in ours if one.expected_curse is not None]
+    found = [one.curse for one in ours if one.curse is not None]
+    return {
+        "expected": fmean(expected) if expected else None,
+        "found": fmean(found) if found else None,
+        "interval": interval(found),
     }
 
 
@@ -136,11 +139,11 @@ def table(found: Mapping[str, Any]) -> str:
         f"{whole['observed']:>8.2f}  expected calibration error {whole['error']:.3f}, by chance "
         f"{whole['error_by_chance']:.3f}",
     ]
-    curse = found["winners_curse"]
-    if curse["found"] is not None:
+    excess = found["winners_curse"]
+    if excess["found"] is not None:
         lines.append(
-            f"winner's curse: {curse['expected']:.2f} expected, {curse['found']:.2f} found "
-            f"({_between(curse['interval'])})"
+            f"winner's curse: {excess['expected']:.2f} expected, {excess['found']:.2f} found "
+            f"({_between(excess['interval'])})"
         )
     return "\n".join(lines)
 
