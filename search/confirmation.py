@@ -76,7 +76,8 @@ def confirm(scores: Scores, noise: float | None = None) -> Confirmation:
     did, with probability 0, and tells nothing about the noise.
 
     The scores of the search are no part of this. Those of the best k were chosen for being high,
-    and each is the best of a course; among the chosen little is left in them but luck.
+    so their order is in part luck, and the more so the more equal the trials; the claim would
+    count that luck as evidence. (What that costs: benchmarks/README.md.)
 
     Args:
         scores: Of every configuration at least one seed; they may have unequal numbers of them.
