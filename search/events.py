@@ -137,6 +137,13 @@ class Promoted(_Event):
     kimg: Kimg
 
 
+class RaceOpened(_Event):
+    """These trials cannot be told apart: each is to be trained on one more seed, in every fold."""
+
+    event: Literal["race_opened"] = "race_opened"
+    numbers: tuple[Count, ...]
+
+
 class ConfirmationOpened(_Event):
     """The search has ended; these trials, the best first, are to be trained on fresh seeds."""
 
@@ -261,9 +268,11 @@ class RequestRefused(_Event):
 
 RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
 TrialEvent = Proposed | Replicated | Promoted | RunEvent
-StudyEvent = StudyOpened | SessionOpened | SessionClosed | ConfirmationOpened | LookedAtTest
+StudyEvent = (
+    StudyOpened | SessionOpened | SessionClosed | RaceOpened | ConfirmationOpened | LookedAtTest
+)
 Answer = Extended | StopAsked | RequestRefused
-Event = StudyEvent | TrialEvent | Answer
+Event = SessionEvent | PhaseEvent | TrialEvent | Answer
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

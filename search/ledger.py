@@ -14,6 +14,7 @@ from search.events import (
     ParamValue,
     Promoted,
     Proposed,
+    RaceOpened,
     Replicated,
     RequestRefused,
     RunKey,
@@ -68,6 +69,8 @@ class Ledger:
         cells: The number under which each cell was claimed.
         sessions: The opening of each driver, in order.
         session_open: Whether the last driver has not closed its session.
+        race: Which trials were to be told apart last; None before the first time.
+        raced: The number of each run that was claimed for that.
         confirmation: Which trials were to be confirmed last; None before the first time.
         looks: What was seen of the test set.
         pack: How many trials shared an engine when one last began; None before.
@@ -80,6 +83,8 @@ class Ledger:
         self.cells: dict[str, int] = {}
         self.sessions: list[SessionOpened] = []
         self.session_open = False
+        self.race: RaceOpened | None = None
+        self.raced: list[int] = []
         self.confirmation: ConfirmationOpened | None = None
         self.looks: list[LookedAtTest] = []
         self.pack: int | None = None
@@ -101,7 +106,7 @@ class Ledger:
                 refusal = None  # a driver that was killed has not closed the session before
             case SessionClosed():
                 refusal = None if self.session_open else "no session is open"
-            case ConfirmationOpened():
+            case RaceOpened() | ConfirmationOpened():
                 unknown = [n for n in event.numbers if n not in self.trials]
                 refusal = f"trials {unknown} were never proposed" if unknown else None
             case LookedAtTest():
@@ -138,6 +143,8 @@ class Ledger:
                 self._open_session(event)
             case SessionClosed():
                 self.session_open = False
+            case RaceOpened():
+                self.race, self.raced = event, []
             case ConfirmationOpened():
                 self.confirmation = event
             case LookedAtTest():
@@ -309,6 +316,8 @@ class Ledger:
             )
 
     def _claim_further(self, event: Replicated) -> None:
+        if event.purpose == "race":
+            self.raced.append(event.number)
         self.trials[event.number].runs[event.replicate] = RunState(
             number=event.number,
             replicate=event.replicate,

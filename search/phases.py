@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from search.confirming import claims, opening
-from search.events import Event, Purpose, Replicated
+from search import confirming, racing
+from search.events import Purpose, Replicated
 from search.history import History
 from search.lines import Lines
-from search.racing import race_claims
 from search.stop_request import StopRequest, StudyInterrupted
 from search.study import StudySpec
 
@@ -54,12 +53,12 @@ class Phases:
             StudyInterrupted: at SIGINT or SIGTERM.
         """
         cut = self._phase("search", self._kept_back)
-        while not cut and (self._unfinished("race") or self._claim(self._race())):
+        while not cut and self._race_is_on():
             cut = self._phase("race", self._kept_back)
-        opened = opening(self._spec, self._history.ledger, self._lines)
+        opened = confirming.opening(self._spec, self._history.ledger, self._lines)
         if opened is not None:
             self._history.append(opened)
-        self._claim(claims(self._spec, self._history.ledger))
+        self._claim(confirming.claims(self._spec, self._history.ledger))
         if self._unfinished("confirmation"):
             confirmation = self._history.ledger.confirmation
             assert confirmation is not None
@@ -79,13 +78,21 @@ class Phases:
             raise StudyInterrupted
         return stop.reason is not None
 
-    def _race(self) -> Sequence[Replicated]:
-        return race_claims(self._spec, self._history.ledger, self._lines)
+    def _race_is_on(self) -> bool:
+        """Completes the claims of a round that a kill cut short, else opens the next one."""
+        ledger = self._history.ledger
+        self._claim(racing.claims(self._spec, ledger))
+        if not self._unfinished("race"):
+            opened = racing.opening(self._spec, ledger, self._lines)
+            if opened is None:
+                return False
+            self._history.append(opened)
+            self._claim(racing.claims(self._spec, ledger))
+        return True
 
-    def _claim(self, claimed: Sequence[Event]) -> bool:
+    def _claim(self, claimed: Sequence[Replicated]) -> None:
         for event in claimed:
             self._history.append(event)
-        return bool(claimed)
 
     def _unfinished(self, purpose: Purpose) -> bool:
         return any(run.purpose == purpose for run in self._history.ledger.unfinished())

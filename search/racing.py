@@ -5,11 +5,13 @@ from statistics import fmean, variance
 
 from scipy import stats
 
-from search.events import Replicated
+from search.events import RaceOpened, Replicated
 from search.ledger import Ledger
 from search.lines import Lines
 from search.proposer import trial_seed
+from search.run_state import RunState
 from search.study import StudySpec
+from search.trial import TrialState
 
 ONE_SIDED = 0.95
 
@@ -44,35 +46,44 @@ def undecided(values: Mapping[int, Sequence[float]]) -> set[int]:
     return found | {best} if found else set()
 
 
-def race_claims(spec: StudySpec, ledger: Ledger, lines: Lines) -> list[Replicated]:
-    """The runs that tell the best trials apart next: one more seed, in every fold, of each."""
+def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> RaceOpened | None:
+    """What begins the next round among the best trials; None where no seed is left or needed."""
     replication, objective = spec.replication, spec.objective
     if not replication.adaptive:
-        return []
+        return None
     sign = 1.0 if objective.direction == "maximize" else -1.0
     values: dict[int, list[float]] = {}
     for trial in ledger.ranking(
         objective.metric, objective.direction, lines.untrained, objective.bounds
     ):
         if trial.state == "COMPLETED":
-            whole = [run for run in trial.runs.values() if run.state == "COMPLETED"]
-            scored = [run for run in whole if run.purpose in ("search", "race")]
-            bests = (run.best(objective.metric, objective.direction) for run in scored)
+            whole = [run for run in _runs(trial) if run.state == "COMPLETED"]
+            bests = (run.best(objective.metric, objective.direction) for run in whole)
             values[trial.number] = [sign * b.metrics[objective.metric] for b in bests if b]
-    most = replication.seeds * replication.folds
-    claims = []
-    for number in sorted(undecided(values)):
-        runs = ledger.trials[number].runs
-        spent = sum(run.purpose in ("search", "race") for run in runs.values())
-        if spent + replication.folds <= most:
-            claims += [
+    most = (replication.seeds - 1) * replication.folds
+    numbers = [n for n in sorted(undecided(values)) if len(_runs(ledger.trials[n])) <= most]
+    return RaceOpened(numbers=tuple(numbers)) if numbers else None
+
+
+def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
+    """The runs that the round lacks which was opened last."""
+    folds = spec.replication.folds
+    lacking = []
+    for number in () if ledger.race is None else ledger.race.numbers:
+        claimed, runs = ledger.raced.count(number), len(ledger.trials[number].runs)
+        for index in range(claimed, folds):
+            replicate = runs + index - claimed
+            lacking.append(
                 Replicated(
                     number=number,
-                    replicate=len(runs) + fold,
+                    replicate=replicate,
                     purpose="race",
-                    seed=trial_seed(spec.seed, number, len(runs) + fold),
-                    fold=fold if replication.folds > 1 else None,
+                    seed=trial_seed(spec.seed, number, replicate),
+                    fold=index if folds > 1 else None,
                 )
-                for fold in range(replication.folds)
-            ]
-    return claims
+            )
+    return lacking
+
+
+def _runs(trial: TrialState) -> list[RunState]:
+    return [run for run in trial.runs.values() if run.purpose in ("search", "race")]

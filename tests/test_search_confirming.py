@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from closed_form import ClosedFormRuns, Fault, study
 from fake_pool import drive
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from search.confirming import claims, confirmed, confirmed_entry, opening
@@ -42,6 +42,7 @@ def noisy(folder: Path, **changes: Any) -> ClosedFormRuns:
     kills=st.lists(st.integers(1, 80), max_size=4),
     adaptive=st.booleans(),
 )
+@example(seed=0, kills=[27, 43], adaptive=True)  # within the claims of a round
 def test_every_run_of_every_phase_exists_once_through_any_kills(
     tmp_path_factory: pytest.TempPathFactory, seed: int, kills: list[int], adaptive: bool
 ) -> None:
