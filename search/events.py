@@ -268,9 +268,8 @@ class RequestRefused(_Event):
 
 RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
 TrialEvent = Proposed | Replicated | Promoted | RunEvent
-StudyEvent = (
-    StudyOpened | SessionOpened | SessionClosed | RaceOpened | ConfirmationOpened | LookedAtTest
-)
+SessionEvent = StudyOpened | SessionOpened | SessionClosed
+PhaseEvent = RaceOpened | ConfirmationOpened | LookedAtTest
 Answer = Extended | StopAsked | RequestRefused
 Event = SessionEvent | PhaseEvent | TrialEvent | Answer
 
