@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
-from search.domains import CategoricalDomain, FloatDomain, Params
+from search.domains import Params
 from search.events import Proposed
 from search.events import Stage as StageName
 from search.evolution import evolved_point
-from search.grid import grid_cells, random_order
+from search.grid import all_cells, random_order
 from search.ledger import Ledger, cell_key
 from search.quasi_random import sobol_point
 from search.sampling import (
@@ -21,16 +21,8 @@ from search.sampling import (
     to_frozen_trial,
 )
 from search.sections import ObjectiveSection
-from search.space import Space, canonical_point
-from search.spec_errors import ProblemsError
-from search.stages import (
-    ManualStage,
-    ModelStage,
-    PlannedStage,
-    RandomGridStage,
-    SamplerName,
-    plan_stages,
-)
+from search.stage_plan import PlannedStage, plan_stages, stage_cells, stage_trials
+from search.stages import ModelStage, SamplerName
 from search.study import StudySpec
 from search.trial import TrialState
 
@@ -82,7 +74,8 @@ class Proposer:
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
-        self._grids: dict[int, dict[str, Params]] = {}
+        self._counts = stage_trials(spec.stages, spec.space, spec.seed)
+        self._cells: dict[int, dict[str, Params]] = {}
 
     def propose(self, ledger: Ledger) -> Proposed | None:
         """Returns the next proposal, not yet recorded; None when every stage has ended."""
@@ -104,41 +97,35 @@ class Proposer:
     def _plan(self, ledger: Ledger) -> list[PlannedStage]:
         """The stages' shares; what `--trials +N` adds beyond them all goes to the last one."""
         budget = self._spec.budget.trials + ledger.extra_trials
-        plan = list(plan_stages(self._spec.stages, budget))
+        plan = list(plan_stages(self._spec.stages, self._counts, budget))
         spare = budget - sum(planned.trials for planned in plan)
         plan[-1] = replace(plan[-1], trials=plan[-1].trials + spare)
         return plan
 
     def _unclaimed(self, planned: PlannedStage, ledger: Ledger) -> Params | None:
-        stage = planned.stage
-        candidates: Iterable[Params]
-        if isinstance(stage, ManualStage):
-            points = stage.points[: planned.trials]
-            candidates = (canonical_point(self._spec.space, point) for point in points)
-        elif isinstance(stage, RandomGridStage):
-            candidates = self._grid(planned.index, stage).values()
-        else:
-            candidates = self._modelled(planned, ledger)
-        return next((c for c in candidates if cell_key(c) not in ledger.cells), None)
+        if isinstance(planned.stage, ModelStage):
+            proposals = self._modelled(planned.stage.sampler, planned.index, ledger)
+            return next((p for p in proposals if cell_key(p) not in ledger.cells), None)
+        cells = self._listed(planned)
+        return next((params for key, params in cells.items() if key not in ledger.cells), None)
 
-    def _grid(self, index: int, stage: RandomGridStage) -> dict[str, Params]:
-        if index not in self._grids:
-            cells = random_order(grid_cells(self._spec.space, stage.levels), self._spec.seed)
-            self._grids[index] = {cell_key(cell): cell for cell in cells}
-        return self._grids[index]
+    def _listed(self, planned: PlannedStage) -> dict[str, Params]:
+        if planned.index not in self._cells:
+            cells = stage_cells(planned.stage, self._spec.space, self._spec.seed)
+            self._cells[planned.index] = {cell_key(cell): cell for cell in cells}
+        return self._cells[planned.index]
 
-    def _modelled(self, planned: PlannedStage, ledger: Ledger) -> Iterator[Params]:
+    def _modelled(self, sampler: SamplerName, stage: int, ledger: Ledger) -> Iterator[Params]:
         """The model's proposals, then random ones: all cells there are, if they can be listed."""
-        assert isinstance(planned.stage, ModelStage)
         for attempt in range(_ASKS):
-            yield self._ask(planned.stage.sampler, planned.index, ledger, attempt)
-        cells = _all_cells(self._spec.space)
+            yield self._ask(sampler, stage, ledger, attempt)
+        cells = all_cells(self._spec.space)
         if cells is not None:
             seed = proposal_seed(self._spec.seed, ledger.next_number(), _ASKS)
             yield from random_order(cells, seed)
             return
         for attempt in range(_ASKS, 2 * _ASKS):
-            yield self._ask("random", planned.index, ledger, attempt)
+            yield self._ask("random", stage, ledger, attempt)
 
     def _ask(self, sampler: SamplerName, stage: int, ledger: Ledger, attempt: int) -> Params:
         spec, space = self._spec, self._spec.space
@@ -207,26 +194,3 @@ def ranked(trials: Iterable[TrialState], aim: ObjectiveSection) -> list[TrialSta
 
 def _taken(ledger: Ledger, stage_index: int) -> int:
     return sum(trial.stage_index == stage_index for trial in ledger.trials.values())
-
-
-def _all_cells(space: Space) -> list[Params] | None:
-    """Every cell of a finite space; None where they are endless or too many to list."""
-    levels: dict[str, tuple[float | int | str | bool, ...]] = {}
-    for name, branches in space.items():
-        values: list[float | int | str | bool] = []
-        for domain in branches:
-            if isinstance(domain, CategoricalDomain):
-                values += domain.choices
-            elif isinstance(domain, FloatDomain):
-                if domain.step is None and domain.low < domain.high:
-                    return None
-                step = domain.step or 1.0
-                count = round((domain.high - domain.low) / step) + 1
-                values += domain.spread(count)
-            else:
-                values += range(domain.low, domain.high + 1, domain.step)
-        levels[name] = tuple(dict.fromkeys(values))
-    try:
-        return grid_cells(space, levels)
-    except ProblemsError:
-        return None

@@ -33,15 +33,8 @@ from search.sections import (
 )
 from search.space_checks import check_space
 from search.spec_errors import Path, Problem, SpecError, problems_of, raise_any, spec_error
-from search.stages import (
-    ManualStage,
-    ModelStage,
-    PlannedStage,
-    RandomGridStage,
-    Stage,
-    check_stages,
-    plan_stages,
-)
+from search.stage_plan import PlannedStage, check_stages, plan_stages, stage_trials
+from search.stages import FullGridStage, ManualStage, ModelStage, RandomGridStage, Stage
 from search.yaml_source import Source
 
 __all__ = ["SpecError", "StudySpec", "load_spec", "parse_duration"]
@@ -52,6 +45,7 @@ _TAGGED: dict[str | int, type[BaseModel]] = {
     "categorical": CategoricalDomain,
     "manual": ManualStage,
     "random_grid": RandomGridStage,
+    "full_grid": FullGridStage,
     "model": ModelStage,
 }
 
@@ -98,8 +92,8 @@ class StudySpec(StrictModel):
         problems += check_paired(self.scheduler, self.objective)
         unsound = check_space(self.space, self.model)
         if not unsound:  # points and cells mean something only in a sound space
-            trials = self.budget.trials
-            problems += check_stages(self.stages, trials, self.space, self.model)
+            trials, seed = self.budget.trials, self.seed
+            problems += check_stages(self.stages, trials, self.space, self.model, seed)
         raise_any(unsound + problems)
         return self
 
@@ -122,7 +116,8 @@ class StudySpec(StrictModel):
     @property
     def stage_plan(self) -> tuple[PlannedStage, ...]:
         """The stages with the trials that the budget leaves to each."""
-        return plan_stages(self.stages, self.budget.trials)
+        counts = stage_trials(self.stages, self.space, self.seed)
+        return plan_stages(self.stages, counts, self.budget.trials)
 
     @property
     def digest(self) -> str:
