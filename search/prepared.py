@@ -19,11 +19,11 @@ from search.gan_run import GANRuns
 from search.ledger import Ledger
 from search.lines import Lines
 from search.machine import hardware, versions
+from search.objective import NEED_LABELS
 from search.proposer import Proposer
 from search.record import write_json_atomic
 from search.run_painter import RunPainter
 from search.run_picture import Dataset
-from search.sections import NEED_LABELS
 from search.study import StudySpec
 
 STUDY_NAME = "study.json"
@@ -227,6 +227,9 @@ def _check_labels(spec: StudySpec, splits: DataSplits) -> None:
             f"objective.metric: {spec.objective.metric} {lacking}; "
             "use `--set objective.metric=validation_log_likelihood`"
         )
+    for position, aim in enumerate(spec.objective.also):
+        if aim.metric in NEED_LABELS:
+            raise StudyError(f"objective.also.{position}.metric: {aim.metric} {lacking}")
     for position, bound in enumerate(spec.objective.bounds):
         if bound.metric in NEED_LABELS:
             raise StudyError(f"objective.constraints.{position}: {bound.metric} {lacking}")

@@ -1,7 +1,7 @@
 """What a study tries next: manual points, cells of a grid, proposals of a model."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
@@ -20,7 +20,7 @@ from search.sampling import (
     rebuild_study,
     to_frozen_trial,
 )
-from search.sections import ObjectiveSection
+from search.seen_trial import SeenTrial, ranked, seen
 from search.stage_plan import PlannedStage, plan_stages, stage_cells, stage_trials
 from search.stages import ModelStage, SamplerName
 from search.study import StudySpec
@@ -132,64 +132,53 @@ class Proposer:
         seed = proposal_seed(spec.seed, ledger.next_number(), attempt)
         if sampler == "sobol":
             return sobol_point(space, spec.seed, _taken(ledger, stage) + attempt)
+        told = [seen(trial, spec.objective) for trial in ledger.trials.values()]
         if sampler == "cmaes":
-            ended = [t for t in ledger.trials.values() if t.state not in ("RUNNING", "FAILED")]
-            order = ranked(ended, spec.objective)
-            before = [trial for trial in order if trial.stage_index < stage]
-            own = [(t.params, order.index(t)) for t in ended if t.stage_index == stage]
-            return evolved_point(space, own, seed, before[0].params if before else None)
-        told = self.told(list(ledger.trials.values()))
-        direction = spec.objective.direction
-        return propose(rebuild_study(told, make_sampler(sampler, seed), direction), space)
+            return self._evolved(told, stage, seed)
+        directions = [aim.direction for aim in spec.objective.aims]
+        study = rebuild_study(self._told(told), make_sampler(sampler, seed), directions)
+        return propose(study, space)
+
+    def _evolved(self, told: Sequence[SeenTrial], stage: int, seed: int) -> Params:
+        ended = [trial for trial in told if trial.state not in ("RUNNING", "FAILED")]
+        order = ranked(ended, self._spec.objective)
+        rank = {id(trial): position for position, trial in enumerate(order)}
+        own = [(t.params, rank[id(t)]) for t in ended if t.stage_index == stage]
+        before = [trial.params for trial in order if trial.stage_index < stage]
+        return evolved_point(self._spec.space, own, seed, before[0] if before else None)
 
     def told(self, trials: Sequence[TrialState]) -> list[FrozenTrial]:
+        """The study's own trials as samplers are told of them."""
+        return self._told([seen(trial, self._spec.objective) for trial in trials])
+
+    def _told(self, trials: Sequence[SeenTrial]) -> list[FrozenTrial]:
         """The trials as Optuna's; a diverged one counts as the worst whole one.
 
         A Gaussian process takes values for what they are, and would see nothing beside a huge one.
         """
-        metric, direction = self._spec.objective.metric, self._spec.objective.direction
-        objectives = {trial.number: trial.objective(metric, direction) for trial in trials}
-        whole = [o.value for t in trials if t.state == "COMPLETED" and (o := objectives[t.number])]
-        worst = min if direction == "maximize" else max
-        told, bounds = [], self._spec.objective.bounds
+        directions = [aim.direction for aim in self._spec.objective.aims]
+        whole = [t.values for t in trials if t.state == "COMPLETED" and t.values is not None]
+        worst = [
+            (min if way == "maximize" else max)(column)
+            for way, column in zip(directions, zip(*whole, strict=True), strict=False)
+        ]
+        told = []
         for trial in trials:
-            objective = objectives[trial.number]
-            value = objective.value if objective else None
-            if trial.state == "INFEASIBLE":
-                value = worst(whole) if whole else None
-            unknown = trial.state == "COMPLETED" and value is None
+            values = (worst or None) if trial.state == "INFEASIBLE" else trial.values
+            unknown = trial.state == "COMPLETED" and values is None
             state = "FAILED" if unknown else trial.state
-            curve = {
-                kimg: metrics[metric]
-                for kimg, metrics in trial.curve().items()
-                if metric in metrics
-            }
-            metrics = objective.metrics if objective else {}
-            broken = {str(bound): bound.violation(metrics) for bound in bounds}
             told.append(
                 to_frozen_trial(
-                    self._spec.space, trial.params, state, value, curve, direction, broken
+                    self._spec.space,
+                    trial.params,
+                    state,
+                    values,
+                    trial.curve,
+                    directions,
+                    trial.violations,
                 )
             )
         return told
-
-
-def ranked(trials: Iterable[TrialState], aim: ObjectiveSection) -> list[TrialState]:
-    """Sorts ended trials, the best first: whole ones, then stopped by how far they came.
-
-    A score under a small budget is compared with its like only. Trials that break a constraint
-    come after those that keep all, and diverged ones last.
-    """
-    sign = 1.0 if aim.direction == "maximize" else -1.0
-
-    def merit(trial: TrialState) -> tuple[bool, bool, float, float]:
-        objective = trial.objective(aim.metric, aim.direction)
-        if objective is None or trial.state == "INFEASIBLE":
-            return (False, False, 0.0, 0.0)
-        keeps = not any(bound.violation(objective.metrics) for bound in aim.bounds)
-        return (True, keeps, trial.kimg, sign * objective.value)
-
-    return sorted(trials, key=merit, reverse=True)
 
 
 def _taken(ledger: Ledger, stage_index: int) -> int:

@@ -19,16 +19,17 @@ from search.domains import (
     Value,
     as_tuple,
 )
+from search.objective import Aim, ObjectiveSection
 from search.sections import (
     BudgetSection,
     ConfirmSection,
     DataSection,
-    ObjectiveSection,
     ReplicationSection,
     ResourcesSection,
     SchedulerSection,
     check_paired,
     check_rungs,
+    check_several,
     parse_duration,
 )
 from search.space_checks import check_space
@@ -90,6 +91,7 @@ class StudySpec(StrictModel):
     def _check(self) -> Self:
         problems = check_rungs(self.scheduler, self.budget)
         problems += check_paired(self.scheduler, self.objective)
+        problems += check_several(self.objective, self.scheduler, self.stages)
         unsound = check_space(self.space, self.model)
         if not unsound:  # points and cells mean something only in a sound space
             trials, seed = self.budget.trials, self.seed
@@ -183,7 +185,7 @@ def _known_keys(location: Path) -> Iterable[str]:
     """Names the keys of the section at pydantic's location."""
     if not location:
         return [name for name in StudySpec.model_fields if name != "size"] + ["sizes"]
-    section = _TAGGED.get(location[-1])
+    section = Aim if "also" in location else _TAGGED.get(location[-1])
     if section is None:
         annotation = StudySpec.model_fields[str(location[0])].annotation
         section = annotation if isinstance(annotation, type) else StrictModel

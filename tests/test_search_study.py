@@ -94,7 +94,7 @@ def mapping() -> dict[str, Any]:
 def test_the_designs_example_loads(folder: Path) -> None:
     spec = load_spec(write(folder, DESIGN_EXAMPLE))
     assert spec.budget.time == 12 * 3600
-    assert [stage.trials for stage in spec.stage_plan] == [1, 24, 40]
+    assert [planned.trials for planned in spec.stage_plan] == [1, 24, 40]
     assert (spec.confirm.top, spec.confirm.seeds) == (3, 5)
 
 
