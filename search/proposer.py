@@ -70,10 +70,16 @@ def claim(
 
 
 class Proposer:
-    """Proposes cells that nobody has claimed, stage by stage; keeps no state of its own."""
+    """Proposes cells that nobody has claimed, stage by stage; keeps no state of its own.
 
-    def __init__(self, spec: StudySpec) -> None:
-        self._spec = spec
+    Args:
+        spec: The study.
+        earlier: Trials of earlier studies, which models are told of before its own. Their cells
+            are not claimed: they may be tried again.
+    """
+
+    def __init__(self, spec: StudySpec, earlier: Sequence[SeenTrial] = ()) -> None:
+        self._spec, self._earlier = spec, earlier
         self._counts = stage_trials(spec.stages, spec.space, spec.seed)
         self._cells: dict[int, dict[str, Params]] = {}
 
@@ -132,7 +138,8 @@ class Proposer:
         seed = proposal_seed(spec.seed, ledger.next_number(), attempt)
         if sampler == "sobol":
             return sobol_point(space, spec.seed, _taken(ledger, stage) + attempt)
-        told = [seen(trial, spec.objective) for trial in ledger.trials.values()]
+        own = [seen(trial, spec.objective) for trial in ledger.trials.values()]
+        told = [*self._earlier, *own]
         if sampler == "cmaes":
             return self._evolved(told, stage, seed)
         directions = [aim.direction for aim in spec.objective.aims]

@@ -251,6 +251,18 @@ def check_several(
             yield Problem(("stages", index, "sampler"), message)
 
 
+def check_warm_start(folders: Sequence[str], stages: Sequence[Stage]) -> Iterator[Problem]:
+    """Finds folders that are there twice, or of which nobody would learn."""
+    for position, folder in enumerate(folders):
+        if folder in folders[:position]:
+            message = f"folders must differ, but {folder} is there twice"
+            yield Problem(("warm_start", position), message)
+    learn = (isinstance(s, ModelStage) and s.sampler not in ("sobol", "random") for s in stages)
+    if folders and not any(learn):
+        message = "a stage must learn from it, a `model` with `sampler` tpe, gp, cmaes or nsga2"
+        yield Problem(("warm_start",), f"{message}, but none does")
+
+
 def check_rungs(scheduler: SchedulerSection, budget: BudgetSection) -> list[Problem]:
     """Finds a first rung that no measurement falls on."""
     grace, path = scheduler.grace_kimg, ("scheduler", "grace_kimg")

@@ -18,6 +18,7 @@ from search.domains import (
     StrictModel,
     Value,
     as_tuple,
+    as_values,
 )
 from search.objective import Aim, ObjectiveSection
 from search.sections import (
@@ -30,6 +31,7 @@ from search.sections import (
     check_paired,
     check_rungs,
     check_several,
+    check_warm_start,
     parse_duration,
 )
 from search.space_checks import check_space
@@ -49,6 +51,9 @@ _TAGGED: dict[str | int, type[BaseModel]] = {
     "full_grid": FullGridStage,
     "model": ModelStage,
 }
+
+
+Folder = Annotated[str, Field(min_length=1)]
 
 
 class StudySpec(StrictModel):
@@ -71,6 +76,7 @@ class StudySpec(StrictModel):
         budget: How much is spent.
         resources: What one trial holds while it runs.
         confirm: How the best are tried again.
+        warm_start: Folders of earlier studies whose trials the models are told of.
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -86,12 +92,14 @@ class StudySpec(StrictModel):
     budget: BudgetSection
     resources: ResourcesSection = ResourcesSection()
     confirm: ConfirmSection = ConfirmSection()
+    warm_start: Annotated[tuple[Folder, ...], BeforeValidator(as_values)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = check_rungs(self.scheduler, self.budget)
         problems += check_paired(self.scheduler, self.objective)
         problems += check_several(self.objective, self.scheduler, self.stages)
+        problems += check_warm_start(self.warm_start, self.stages)
         unsound = check_space(self.space, self.model)
         if not unsound:  # points and cells mean something only in a sound space
             trials, seed = self.budget.trials, self.seed

@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
 from closed_form import open_history, study
@@ -24,7 +24,8 @@ from search.pareto import front_of, pareto_front, values_of
 from search.proposer import Proposer
 from search.study import SpecError, StudySpec
 
-POOLED, ACCURACY = "validation_log_likelihood", "label_accuracy"
+POOLED: Final = "validation_log_likelihood"
+ACCURACY: Final = "label_accuracy"
 UNTRAINED = -50.0
 
 
