@@ -14,6 +14,7 @@ from search.grid import all_cells, random_order
 from search.ledger import Ledger, cell_key
 from search.quasi_random import sobol_point
 from search.sampling import (
+    DIVERGED,
     make_sampler,
     proposal_seed,
     propose,
@@ -170,7 +171,7 @@ class Proposer:
             for way, column in zip(directions, zip(*whole, strict=True), strict=False)
         ]
         told = []
-        for trial in trials:
+        for trial, violations in zip(trials, _violations(trials), strict=True):
             values = (worst or None) if trial.state == "INFEASIBLE" else trial.values
             unknown = trial.state == "COMPLETED" and values is None
             state = "FAILED" if unknown else trial.state
@@ -182,10 +183,25 @@ class Proposer:
                     values,
                     trial.curve,
                     directions,
-                    trial.violations,
+                    violations,
                 )
             )
         return told
+
+
+def _violations(trials: Sequence[SeenTrial]) -> list[dict[str, float]]:
+    """How far each trial lies beyond the constraints that any breaks.
+
+    One that nobody breaks teaches nothing, and costs a Gaussian process a second fit a proposal.
+    """
+    every = [{DIVERGED: float(t.state == "INFEASIBLE"), **t.violations} for t in trials]
+    ended = [
+        found
+        for trial, found in zip(trials, every, strict=True)
+        if trial.state not in ("RUNNING", "FAILED")
+    ]
+    broken = {name for found in ended for name, beyond in found.items() if beyond}
+    return [{name: found[name] for name in found if name in broken} for found in every]
 
 
 def _taken(ledger: Ledger, stage_index: int) -> int:

@@ -28,6 +28,7 @@ from search.space import Space, active_domain, dependency_order
 from search.trial import Direction, TrialStateName
 
 __all__ = [
+    "DIVERGED",
     "INFEASIBLE_VALUE",
     "distribution",
     "grid_cells",
@@ -43,6 +44,9 @@ OptunaSampler = Literal["tpe", "gp", "nsga2", "random"]
 
 INFEASIBLE_VALUE = 1e9
 """What Optuna is told of a diverged trial: this far on the wrong side of zero, in nats."""
+
+DIVERGED = "diverged"
+"""The constraint that INFEASIBLE trials break."""
 
 _POPULATION = 12  # of NSGA-II; Optuna's own 50 would be a whole study
 _GENERATION = "NSGAIISampler:generation"  # where Optuna keeps a trial's
@@ -76,8 +80,9 @@ def make_sampler(name: OptunaSampler, seed: int) -> BaseSampler:
     that were active together, so that branches keep their joint density; the constant liar makes
     running trials count as poor ones, so that parallel proposals keep apart. `gp` is a Gaussian
     process with expected improvement in logarithms (Ament et al. 2023), which knows that scores
-    are noisy. `nsga2` (Deb et al. 2002) breeds from whole trials. The last two draw at random
-    what applies in some branches only. `random` learns nothing.
+    are noisy; of running trials it takes what it expects, so that parallel proposals keep apart
+    too. `nsga2` (Deb et al. 2002) breeds from whole trials. The last two draw at random what
+    applies in some branches only. `random` learns nothing.
     """
     if name == "random":
         return RandomSampler(seed=seed)
@@ -174,7 +179,8 @@ def to_frozen_trial(
         intermediate_values: The metric by kimg; Optuna is told the best so far at each, in steps
             of one image. Ignored under several objectives.
         direction: Which values are better, in each objective where there are several.
-        violations: How far the trial lies beyond each constraint, 0 where it keeps it.
+        violations: How far the trial lies beyond each constraint, 0 where it keeps it. A Gaussian
+            process wants the same names for all trials, `DIVERGED` too where any trial has it.
 
     Raises:
         ValueError: A COMPLETED trial comes without a finite value.
@@ -201,11 +207,11 @@ def to_frozen_trial(
         distributions=distributions,
         intermediate_values=curve,
         constraints={
-            "diverged": float(state == "INFEASIBLE"),
             **{
                 name: beyond if math.isfinite(beyond) else _UNKNOWN_BEYOND
                 for name, beyond in (violations or {}).items()
             },
+            **({DIVERGED: 1.0} if state == "INFEASIBLE" else {}),
         },
     )
 

@@ -103,7 +103,7 @@ def _front(summary: Mapping[str, Any]) -> list[str]:
     front = summary.get("pareto_front")  # a summary of before has none
     if not front:
         return []
-    lines = ["Pareto front (no trial beats another in every objective):"]
+    lines = ["Pareto front (no other trial is as good in each objective and better in one):"]
     for one in front:
         values = "  ".join(f"{metric} {value:.4g}" for metric, value in one["values"].items())
         lines.append(f"  trial {one['number']:<4d} {values}")
