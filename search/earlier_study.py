@@ -34,6 +34,9 @@ def check_comparable(
         for name, here in digests.items()
         if earlier.get(name) != here
     ]
+    then = earlier["spec"].get("seed")
+    if problems and then != spec.seed:  # it draws the protocol's noise, and a file's splits
+        problems.append(f"seed is {then} there, {spec.seed} here, and data or protocol follow it")
     problems += [*_other_terms(earlier["spec"], spec), *_other_parameters(earlier["spec"], spec)]
     if problems:
         listed = "\n  ".join(problems[:_MOST_SHOWN])

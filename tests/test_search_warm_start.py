@@ -197,6 +197,8 @@ def test_both_digests_of_other_data_or_another_protocol_are_named() -> None:
     recorded = {"spec": spec_of().model_dump(mode="json"), **DIGESTS}
     at_defaults = spec_of(seed=9, model={"noise_dim": 100})  # and momentum is 0.5 by default
     check_comparable("runs/a", recorded, at_defaults, DIGESTS)
+    with pytest.raises(SpecError, match="seed is 0 there, 9 here, and data or protocol follow it"):
+        check_comparable("a", recorded, at_defaults, DIGESTS | {"protocol_digest": "x" * 64})
     for name, there in DIGESTS.items():
         with pytest.raises(SpecError, match=f"{name} is {there[:12]} there, {'x' * 12} here"):
             check_comparable("runs/a", recorded, spec_of(), DIGESTS | {name: "x" * 64})
