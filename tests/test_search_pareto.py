@@ -195,6 +195,7 @@ def test_the_winner_is_the_front_s_best_by_the_first_objective(tmp_path: Path) -
     assert winner is not None
     assert winner.number == 1  # equals by the first: the one that is not dominated
     assert winner_of(spec, ledger(course(0, (-60.0, 0.9))), lines) is None
+    assert [one.number for one in front_of(trials, spec.objective, UNTRAINED)] == [1, 2]
 
 
 def test_a_study_of_several_objectives_is_read_as_it_was_written() -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from closed_form import open_history, study
+from fake_pool import drive
+from test_search_replication import noisy
+from test_search_replication import spec_of as replicated
 from test_search_samplers import SPACE, value_of, work_off
 from tiny_study import content, write_npz
 
@@ -94,6 +97,19 @@ def test_a_record_tells_what_the_ledger_would(
     assert said == [
         f"warm start: models are told 24 trials of {folder}; left out: 2 not ended, or FAILED"
     ]
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_trials_of_several_runs_are_told_by_their_means(scheduler: str, tmp_path: Path) -> None:
+    spec = replicated(scheduler)
+    ledger = Ledger(drive(spec, tmp_path / "study", runs=noisy(tmp_path), workers=2))
+    write_record(ledger, tmp_path, "d", "p", {})
+    warm, _ = gather([tmp_path], spec)
+    wanted = [seen(trial, spec.objective) for trial in ledger.trials.values()]
+    assert warm.seen(spec.objective) == tuple(
+        replace(trial, stage_index=EARLIER_STAGE) for trial in wanted
+    )
+    assert {len(trial.runs) for trial in ledger.trials.values()} == {3}
 
 
 def test_trials_outside_the_present_domains_are_left_out_and_counted(
