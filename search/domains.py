@@ -32,13 +32,14 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _as_values(value: Any) -> Any:
+def as_values(value: Any) -> Any:
+    """Turns a list, or a lone value, into what a frozen model keeps."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 Value = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-When = dict[str, Annotated[tuple[Value, ...], BeforeValidator(_as_values), Field(min_length=1)]]
+When = dict[str, Annotated[tuple[Value, ...], BeforeValidator(as_values), Field(min_length=1)]]
 Params = dict[str, Scalar]
 
 
@@ -192,7 +193,7 @@ class CategoricalDomain(StrictModel):
 
 
 Domain = Annotated[FloatDomain | IntDomain | CategoricalDomain, Field(discriminator="type")]
-Branches = Annotated[tuple[Domain, ...], BeforeValidator(_as_values), Field(min_length=1)]
+Branches = Annotated[tuple[Domain, ...], BeforeValidator(as_values), Field(min_length=1)]
 
 
 def _range_problems(low: float, high: float, *, log: bool) -> list[Problem]:

@@ -33,7 +33,7 @@ PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]
-Stage = Literal["manual", "random_grid", "model", "enqueued"]
+Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
 # Why a run is made: for the search itself, to tell two trials apart, or to confirm the best.

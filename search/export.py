@@ -91,10 +91,12 @@ def _write(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it announces the study
     opened, aim = study.ledger.study, study.spec.objective
     assert opened is not None
-    made = optuna.create_study(study_name=opened.study, direction=aim.direction, storage=storage)
+    made = optuna.create_study(
+        study_name=opened.study, directions=[a.direction for a in aim.aims], storage=storage
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made.set_metric_names([aim.metric])
+        made.set_metric_names([a.metric for a in aim.aims])
     best = study.ledger.incumbent(aim.metric, aim.direction, constraints=aim.bounds)
     facts = {
         "study_id": opened.study_id,

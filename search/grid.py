@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from search.domains import CategoricalDomain, Domain, Params, Scalar
+from search.domains import CategoricalDomain, Domain, FloatDomain, Params, Scalar
 from search.ledger import cell_key
 from search.space import Space, active_domain, dependency_order
 from search.spec_errors import Problem, ProblemsError, raise_any, show, suggestion
@@ -34,6 +34,28 @@ def grid_cells(space: Space, levels: Levels) -> list[Params]:
         message = f"a grid must have at most {MOST_CELLS:,} cells, but this one has more"
         raise ProblemsError([Problem((), message)])
     return list({cell_key(cell): cell for cell in cells}.values())
+
+
+def all_cells(space: Space) -> list[Params] | None:
+    """Returns every cell of a finite space; None where they are endless or too many to list."""
+    levels: dict[str, tuple[Scalar, ...]] = {}
+    for name, branches in space.items():
+        values: list[Scalar] = []
+        for domain in branches:
+            if isinstance(domain, CategoricalDomain):
+                values += domain.choices
+            elif isinstance(domain, FloatDomain):
+                if domain.step is None and domain.low < domain.high:
+                    return None
+                count = round((domain.high - domain.low) / (domain.step or 1.0)) + 1
+                values += domain.spread(count)
+            else:
+                values += range(domain.low, domain.high + 1, domain.step)
+        levels[name] = tuple(dict.fromkeys(values))
+    try:
+        return grid_cells(space, levels)
+    except ProblemsError:
+        return None
 
 
 def random_order(cells: Iterable[Params], seed: int) -> list[Params]:

@@ -32,7 +32,7 @@ from search.trial import Direction, Objective, TrialState, TrialStateName
 __all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
 
 STATES: tuple[TrialStateName, ...] = ("RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
-STAGES: tuple[Stage, ...] = ("manual", "random_grid", "model", "enqueued")
+STAGES: tuple[Stage, ...] = ("manual", "random_grid", "full_grid", "model", "enqueued")
 _SIGNIFICANT_DIGITS = 12
 
 

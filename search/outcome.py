@@ -16,6 +16,7 @@ from search.history import History
 from search.ledger import Ledger
 from search.lines import Lines
 from search.look import test_scores
+from search.pareto import front_of
 from search.record import write_json_atomic
 from search.run_state import RunState
 from search.study import StudySpec
@@ -25,12 +26,19 @@ SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
 
 
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
-    """Returns the trial that confirmation ranks first, else the best; None where none may win."""
+    """Returns the trial that confirmation ranks first, else the best; None where none may win.
+
+    The first objective decides. Where there are more, the best is the one of the Pareto front
+    that is best by the first.
+    """
     confirmation = confirmed(spec, ledger)
     if confirmation is not None:
         first = confirmation.winner
         return None if first is None else ledger.trials[first.number]
     objective = spec.objective
+    if objective.also:
+        front = front_of(ledger, objective, lines.untrained)
+        return ledger.trials[front[0].number] if front else None
     return ledger.incumbent(
         objective.metric, objective.direction, lines.untrained, objective.bounds
     )
@@ -90,6 +98,7 @@ class Closing:
         summary = {
             **self._identity(tracking_uri),
             "best": None if winner is None else self._best_entry(winner, run_ids),
+            "pareto_front": self._front(),
             "confirmed": confirmed_entry(self._spec, self._ledger),
             "test": None if seen is None else seen["test"],
             "references": None if seen is None else seen["references"],
@@ -178,6 +187,13 @@ class Closing:
             "subset": splits.subset,
             "source": splits.source,
         }
+
+    def _front(self) -> list[dict[str, Any]] | None:
+        objective = self._spec.objective
+        if not objective.also:
+            return None
+        front = front_of(self._ledger, objective, self._lines.untrained)
+        return [{"number": one.number, "values": dict(one.values)} for one in front]
 
     def _best_entry(
         self, winner: TrialState, run_ids: Mapping[int | RunKey, str]

@@ -12,6 +12,7 @@ from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
 from search.data_source import DataSource
+from search.earlier_study import check_comparable
 from search.estimate import Estimate, calibrate, estimate
 from search.events import StudyOpened
 from search.folds import refusal_of_folds
@@ -19,12 +20,14 @@ from search.gan_run import GANRuns
 from search.ledger import Ledger
 from search.lines import Lines
 from search.machine import hardware, versions
+from search.objective import NEED_LABELS
 from search.proposer import Proposer
 from search.record import write_json_atomic
 from search.run_painter import RunPainter
 from search.run_picture import Dataset
-from search.sections import NEED_LABELS
+from search.seen_trial import SeenTrial
 from search.study import StudySpec
+from search.warm_start import WarmStart
 
 STUDY_NAME = "study.json"
 
@@ -76,10 +79,32 @@ class PreparedStudy:
         self.source = wanted.settled(splits)
         self.protocol: Protocol = protocol_for(splits, spec.seed, spec.replication.folds)
         self.evaluator = Evaluator(splits, self.protocol)
+        if resume and spec.warm_start:
+            self._warm_start = WarmStart.thaw(output, recorded["warm_start"]["digest"])
+        else:
+            self._warm_start = self._gathered(say)
+
+    @property
+    def earlier(self) -> tuple[SeenTrial, ...]:
+        """The trials of earlier studies that models are told of."""
+        return self._warm_start.seen(self.spec.objective)
+
+    def _gathered(self, say: Callable[[str], None]) -> WarmStart:
+        digests = {
+            "dataset_digest": self.protocol.dataset_digest,
+            "protocol_digest": self.protocol.digest,
+        }
+        folders = [Path(folder) for folder in self.spec.warm_start]
+        for folder in folders:
+            if not (folder / STUDY_NAME).exists():
+                message = f"must be the folder of a study, but {folder} holds no {STUDY_NAME}"
+                raise StudyError(f"warm_start: {message}")
+            check_comparable(str(folder), read_study(folder), self.spec, digests)
+        return WarmStart.gather(folders, self.spec.space, lambda line: say(f"NOTE: {line}"))
 
     def first_trial(self) -> dict[str, Any]:
         """Returns the study's first trial as `Lanes.open` takes it."""
-        first = Proposer(self.spec).propose(Ledger())
+        first = Proposer(self.spec, self.earlier).propose(Ledger())
         assert first is not None  # a spec has at least one trial
         threads = self.spec.resources.threads
         common = {"number": first.number, "replicate": 0, "seed": first.seed}
@@ -125,12 +150,15 @@ class PreparedStudy:
         return Lines.of(self.evaluator)
 
     def write_study(self, opened: StudyOpened, lines: Lines) -> None:
-        """Writes `study.json`: enough to run the study again."""
+        """Writes `study.json`: enough to run the study again, with `warm_start/` if it has one."""
         content = opened.model_dump(mode="json", exclude={"event"}) | {
             "protocol": dataclasses.asdict(self.protocol),
             "dataset": self.dataset,
             "validation_lines": dataclasses.asdict(lines),
         }
+        if self.spec.warm_start:
+            digest = self._warm_start.freeze(self.output)
+            content["warm_start"] = {"digest": digest, "trials": len(self._warm_start.trials)}
         write_json_atomic(self.output / STUDY_NAME, content)
 
     @property
@@ -227,6 +255,9 @@ def _check_labels(spec: StudySpec, splits: DataSplits) -> None:
             f"objective.metric: {spec.objective.metric} {lacking}; "
             "use `--set objective.metric=validation_log_likelihood`"
         )
+    for position, aim in enumerate(spec.objective.also):
+        if aim.metric in NEED_LABELS:
+            raise StudyError(f"objective.also.{position}.metric: {aim.metric} {lacking}")
     for position, bound in enumerate(spec.objective.bounds):
         if bound.metric in NEED_LABELS:
             raise StudyError(f"objective.constraints.{position}: {bound.metric} {lacking}")

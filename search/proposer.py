@@ -1,36 +1,29 @@
 """What a study tries next: manual points, cells of a grid, proposals of a model."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
-from search.domains import CategoricalDomain, FloatDomain, Params
+from search.domains import Params
 from search.events import Proposed
 from search.events import Stage as StageName
 from search.evolution import evolved_point
-from search.grid import grid_cells, random_order
+from search.grid import all_cells, random_order
 from search.ledger import Ledger, cell_key
 from search.quasi_random import sobol_point
 from search.sampling import (
+    DIVERGED,
     make_sampler,
     proposal_seed,
     propose,
     rebuild_study,
     to_frozen_trial,
 )
-from search.sections import ObjectiveSection
-from search.space import Space, canonical_point
-from search.spec_errors import ProblemsError
-from search.stages import (
-    ManualStage,
-    ModelStage,
-    PlannedStage,
-    RandomGridStage,
-    SamplerName,
-    plan_stages,
-)
+from search.seen_trial import SeenTrial, ranked, seen
+from search.stage_plan import PlannedStage, plan_stages, stage_cells, stage_trials
+from search.stages import ModelStage, SamplerName
 from search.study import StudySpec
 from search.trial import TrialState
 
@@ -78,11 +71,18 @@ def claim(
 
 
 class Proposer:
-    """Proposes cells that nobody has claimed, stage by stage; keeps no state of its own."""
+    """Proposes cells that nobody has claimed, stage by stage; keeps no state of its own.
 
-    def __init__(self, spec: StudySpec) -> None:
-        self._spec = spec
-        self._grids: dict[int, dict[str, Params]] = {}
+    Args:
+        spec: The study.
+        earlier: Trials of earlier studies, which models are told of before its own. Their cells
+            are not claimed: they may be tried again.
+    """
+
+    def __init__(self, spec: StudySpec, earlier: Sequence[SeenTrial] = ()) -> None:
+        self._spec, self._earlier = spec, earlier
+        self._counts = stage_trials(spec.stages, spec.space, spec.seed)
+        self._cells: dict[int, dict[str, Params]] = {}
 
     def propose(self, ledger: Ledger) -> Proposed | None:
         """Returns the next proposal, not yet recorded; None when every stage has ended."""
@@ -104,129 +104,105 @@ class Proposer:
     def _plan(self, ledger: Ledger) -> list[PlannedStage]:
         """The stages' shares; what `--trials +N` adds beyond them all goes to the last one."""
         budget = self._spec.budget.trials + ledger.extra_trials
-        plan = list(plan_stages(self._spec.stages, budget))
+        plan = list(plan_stages(self._spec.stages, self._counts, budget))
         spare = budget - sum(planned.trials for planned in plan)
         plan[-1] = replace(plan[-1], trials=plan[-1].trials + spare)
         return plan
 
     def _unclaimed(self, planned: PlannedStage, ledger: Ledger) -> Params | None:
-        stage = planned.stage
-        candidates: Iterable[Params]
-        if isinstance(stage, ManualStage):
-            points = stage.points[: planned.trials]
-            candidates = (canonical_point(self._spec.space, point) for point in points)
-        elif isinstance(stage, RandomGridStage):
-            candidates = self._grid(planned.index, stage).values()
-        else:
-            candidates = self._modelled(planned, ledger)
-        return next((c for c in candidates if cell_key(c) not in ledger.cells), None)
+        if isinstance(planned.stage, ModelStage):
+            proposals = self._modelled(planned.stage.sampler, planned.index, ledger)
+            return next((p for p in proposals if cell_key(p) not in ledger.cells), None)
+        cells = self._listed(planned)
+        return next((params for key, params in cells.items() if key not in ledger.cells), None)
 
-    def _grid(self, index: int, stage: RandomGridStage) -> dict[str, Params]:
-        if index not in self._grids:
-            cells = random_order(grid_cells(self._spec.space, stage.levels), self._spec.seed)
-            self._grids[index] = {cell_key(cell): cell for cell in cells}
-        return self._grids[index]
+    def _listed(self, planned: PlannedStage) -> dict[str, Params]:
+        if planned.index not in self._cells:
+            cells = stage_cells(planned.stage, self._spec.space, self._spec.seed)
+            self._cells[planned.index] = {cell_key(cell): cell for cell in cells}
+        return self._cells[planned.index]
 
-    def _modelled(self, planned: PlannedStage, ledger: Ledger) -> Iterator[Params]:
+    def _modelled(self, sampler: SamplerName, stage: int, ledger: Ledger) -> Iterator[Params]:
         """The model's proposals, then random ones: all cells there are, if they can be listed."""
-        assert isinstance(planned.stage, ModelStage)
         for attempt in range(_ASKS):
-            yield self._ask(planned.stage.sampler, planned.index, ledger, attempt)
-        cells = _all_cells(self._spec.space)
+            yield self._ask(sampler, stage, ledger, attempt)
+        cells = all_cells(self._spec.space)
         if cells is not None:
             seed = proposal_seed(self._spec.seed, ledger.next_number(), _ASKS)
             yield from random_order(cells, seed)
             return
         for attempt in range(_ASKS, 2 * _ASKS):
-            yield self._ask("random", planned.index, ledger, attempt)
+            yield self._ask("random", stage, ledger, attempt)
 
     def _ask(self, sampler: SamplerName, stage: int, ledger: Ledger, attempt: int) -> Params:
         spec, space = self._spec, self._spec.space
         seed = proposal_seed(spec.seed, ledger.next_number(), attempt)
         if sampler == "sobol":
             return sobol_point(space, spec.seed, _taken(ledger, stage) + attempt)
+        own = [seen(trial, spec.objective) for trial in ledger.trials.values()]
+        told = [*self._earlier, *own]
         if sampler == "cmaes":
-            ended = [t for t in ledger.trials.values() if t.state not in ("RUNNING", "FAILED")]
-            order = ranked(ended, spec.objective)
-            before = [trial for trial in order if trial.stage_index < stage]
-            own = [(t.params, order.index(t)) for t in ended if t.stage_index == stage]
-            return evolved_point(space, own, seed, before[0].params if before else None)
-        told = self.told(list(ledger.trials.values()))
-        direction = spec.objective.direction
-        return propose(rebuild_study(told, make_sampler(sampler, seed), direction), space)
+            return self._evolved(told, stage, seed)
+        directions = [aim.direction for aim in spec.objective.aims]
+        study = rebuild_study(self._told(told), make_sampler(sampler, seed), directions)
+        return propose(study, space)
+
+    def _evolved(self, told: Sequence[SeenTrial], stage: int, seed: int) -> Params:
+        ended = [trial for trial in told if trial.state not in ("RUNNING", "FAILED")]
+        order = ranked(ended, self._spec.objective)
+        rank = {id(trial): position for position, trial in enumerate(order)}
+        own = [(t.params, rank[id(t)]) for t in ended if t.stage_index == stage]
+        before = [trial.params for trial in order if trial.stage_index < stage]
+        return evolved_point(self._spec.space, own, seed, before[0] if before else None)
 
     def told(self, trials: Sequence[TrialState]) -> list[FrozenTrial]:
+        """The study's own trials as samplers are told of them."""
+        return self._told([seen(trial, self._spec.objective) for trial in trials])
+
+    def _told(self, trials: Sequence[SeenTrial]) -> list[FrozenTrial]:
         """The trials as Optuna's; a diverged one counts as the worst whole one.
 
         A Gaussian process takes values for what they are, and would see nothing beside a huge one.
         """
-        metric, direction = self._spec.objective.metric, self._spec.objective.direction
-        objectives = {trial.number: trial.objective(metric, direction) for trial in trials}
-        whole = [o.value for t in trials if t.state == "COMPLETED" and (o := objectives[t.number])]
-        worst = min if direction == "maximize" else max
-        told, bounds = [], self._spec.objective.bounds
-        for trial in trials:
-            objective = objectives[trial.number]
-            value = objective.value if objective else None
-            if trial.state == "INFEASIBLE":
-                value = worst(whole) if whole else None
-            unknown = trial.state == "COMPLETED" and value is None
+        directions = [aim.direction for aim in self._spec.objective.aims]
+        whole = [t.values for t in trials if t.state == "COMPLETED" and t.values is not None]
+        worst = [
+            (min if way == "maximize" else max)(column)
+            for way, column in zip(directions, zip(*whole, strict=True), strict=False)
+        ]
+        told = []
+        for trial, violations in zip(trials, _violations(trials), strict=True):
+            values = (worst or None) if trial.state == "INFEASIBLE" else trial.values
+            unknown = trial.state == "COMPLETED" and values is None
             state = "FAILED" if unknown else trial.state
-            curve = {
-                kimg: metrics[metric]
-                for kimg, metrics in trial.curve().items()
-                if metric in metrics
-            }
-            metrics = objective.metrics if objective else {}
-            broken = {str(bound): bound.violation(metrics) for bound in bounds}
             told.append(
                 to_frozen_trial(
-                    self._spec.space, trial.params, state, value, curve, direction, broken
+                    self._spec.space,
+                    trial.params,
+                    state,
+                    values,
+                    trial.curve,
+                    directions,
+                    violations,
                 )
             )
         return told
 
 
-def ranked(trials: Iterable[TrialState], aim: ObjectiveSection) -> list[TrialState]:
-    """Sorts ended trials, the best first: whole ones, then stopped by how far they came.
+def _violations(trials: Sequence[SeenTrial]) -> list[dict[str, float]]:
+    """How far each trial lies beyond the constraints that any breaks.
 
-    A score under a small budget is compared with its like only. Trials that break a constraint
-    come after those that keep all, and diverged ones last.
+    One that nobody breaks teaches nothing, and costs a Gaussian process a second fit a proposal.
     """
-    sign = 1.0 if aim.direction == "maximize" else -1.0
-
-    def merit(trial: TrialState) -> tuple[bool, bool, float, float]:
-        objective = trial.objective(aim.metric, aim.direction)
-        if objective is None or trial.state == "INFEASIBLE":
-            return (False, False, 0.0, 0.0)
-        keeps = not any(bound.violation(objective.metrics) for bound in aim.bounds)
-        return (True, keeps, trial.kimg, sign * objective.value)
-
-    return sorted(trials, key=merit, reverse=True)
+    every = [{DIVERGED: float(t.state == "INFEASIBLE"), **t.violations} for t in trials]
+    ended = [
+        found
+        for trial, found in zip(trials, every, strict=True)
+        if trial.state not in ("RUNNING", "FAILED")
+    ]
+    broken = {name for found in ended for name, beyond in found.items() if beyond}
+    return [{name: found[name] for name in found if name in broken} for found in every]
 
 
 def _taken(ledger: Ledger, stage_index: int) -> int:
     return sum(trial.stage_index == stage_index for trial in ledger.trials.values())
-
-
-def _all_cells(space: Space) -> list[Params] | None:
-    """Every cell of a finite space; None where they are endless or too many to list."""
-    levels: dict[str, tuple[float | int | str | bool, ...]] = {}
-    for name, branches in space.items():
-        values: list[float | int | str | bool] = []
-        for domain in branches:
-            if isinstance(domain, CategoricalDomain):
-                values += domain.choices
-            elif isinstance(domain, FloatDomain):
-                if domain.step is None and domain.low < domain.high:
-                    return None
-                step = domain.step or 1.0
-                count = round((domain.high - domain.low) / step) + 1
-                values += domain.spread(count)
-            else:
-                values += range(domain.low, domain.high + 1, domain.step)
-        levels[name] = tuple(dict.fromkeys(values))
-    try:
-        return grid_cells(space, levels)
-    except ProblemsError:
-        return None

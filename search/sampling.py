@@ -3,7 +3,7 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import optuna
@@ -28,6 +28,7 @@ from search.space import Space, active_domain, dependency_order
 from search.trial import Direction, TrialStateName
 
 __all__ = [
+    "DIVERGED",
     "INFEASIBLE_VALUE",
     "distribution",
     "grid_cells",
@@ -43,6 +44,9 @@ OptunaSampler = Literal["tpe", "gp", "nsga2", "random"]
 
 INFEASIBLE_VALUE = 1e9
 """What Optuna is told of a diverged trial: this far on the wrong side of zero, in nats."""
+
+DIVERGED = "diverged"
+"""The constraint that INFEASIBLE trials break."""
 
 _POPULATION = 12  # of NSGA-II; Optuna's own 50 would be a whole study
 _GENERATION = "NSGAIISampler:generation"  # where Optuna keeps a trial's
@@ -76,8 +80,9 @@ def make_sampler(name: OptunaSampler, seed: int) -> BaseSampler:
     that were active together, so that branches keep their joint density; the constant liar makes
     running trials count as poor ones, so that parallel proposals keep apart. `gp` is a Gaussian
     process with expected improvement in logarithms (Ament et al. 2023), which knows that scores
-    are noisy. `nsga2` (Deb et al. 2002) breeds from whole trials. The last two draw at random
-    what applies in some branches only. `random` learns nothing.
+    are noisy; of running trials it takes what it expects, so that parallel proposals keep apart
+    too. `nsga2` (Deb et al. 2002) breeds from whole trials. The last two draw at random what
+    applies in some branches only. `random` learns nothing.
     """
     if name == "random":
         return RandomSampler(seed=seed)
@@ -103,14 +108,17 @@ def make_sampler(name: OptunaSampler, seed: int) -> BaseSampler:
 
 
 def rebuild_study(
-    history: Iterable[FrozenTrial], sampler: BaseSampler, direction: Direction = "maximize"
+    history: Iterable[FrozenTrial],
+    sampler: BaseSampler,
+    direction: Direction | Sequence[Direction] = "maximize",
 ) -> optuna.Study:
     """Creates an Optuna study in memory that remembers the given trials.
 
-    Proposals depend on the order of the history: give it by trial number.
+    Proposals depend on the order of the history: give it by trial number. Several objectives have
+    a direction each.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # else each proposal announces a study
-    study = optuna.create_study(sampler=sampler, direction=direction)
+    study = optuna.create_study(sampler=sampler, directions=_each(direction))
     trials = list(history)
     _set_generations(trials)
     study.add_trials(trials)
@@ -149,9 +157,9 @@ def to_frozen_trial(
     space: Space,
     params: Mapping[str, Scalar],
     state: TrialStateName,
-    value: float | None = None,
+    value: float | Sequence[float] | None = None,
     intermediate_values: Mapping[float, float] | None = None,
-    direction: Direction = "maximize",
+    direction: Direction | Sequence[Direction] = "maximize",
     violations: Mapping[str, float] | None = None,
 ) -> FrozenTrial:
     """Writes one of our trials as Optuna's, for `rebuild_study`.
@@ -159,26 +167,32 @@ def to_frozen_trial(
     COMPLETED is told as COMPLETE with its value. STOPPED is told as PRUNED, so that its value
     under a small budget is not compared with those of whole trials. INFEASIBLE is told as
     COMPLETE with a violated constraint, so that it ranks below every other trial, stopped ones
-    included. FAILED is told as FAIL, from which nothing is learnt, and RUNNING as itself.
+    included. FAILED is told as FAIL, from which nothing is learnt, and RUNNING as itself. Under
+    several objectives STOPPED is told as FAIL too, for Optuna prunes by one only.
 
     Args:
         space: The searched parameters.
         params: The trial's active parameters.
         state: One of our states.
-        value: The objective, which COMPLETED needs. What INFEASIBLE should count as, by default
-            `INFEASIBLE_VALUE` on the wrong side. The other states ignore it.
+        value: The objective, or a value for each, which COMPLETED needs. What INFEASIBLE should
+            count as, by default `INFEASIBLE_VALUE` on the wrong side. The other states ignore it.
         intermediate_values: The metric by kimg; Optuna is told the best so far at each, in steps
-            of one image.
-        direction: Which values are better.
-        violations: How far the trial lies beyond each constraint, 0 where it keeps it.
+            of one image. Ignored under several objectives.
+        direction: Which values are better, in each objective where there are several.
+        violations: How far the trial lies beyond each constraint, 0 where it keeps it. A Gaussian
+            process wants the same names for all trials, `DIVERGED` too where any trial has it.
 
     Raises:
         ValueError: A COMPLETED trial comes without a finite value.
     """
-    if state == "COMPLETED" and (value is None or not math.isfinite(value)):
+    directions = _each(direction)
+    values = [value] if isinstance(value, float | int) else None if value is None else list(value)
+    if state == "COMPLETED" and (values is None or not all(map(math.isfinite, values))):
         raise ValueError(f"`value` of a COMPLETED trial must be finite, but got {value}")
-    if state == "INFEASIBLE" and value is None:
-        value = -INFEASIBLE_VALUE if direction == "maximize" else INFEASIBLE_VALUE
+    if state == "INFEASIBLE" and values is None:
+        values = [-INFEASIBLE_VALUE if d == "maximize" else INFEASIBLE_VALUE for d in directions]
+    several = len(directions) > 1
+    curve = {} if several else _running_best(intermediate_values or {}, directions[0])
     names, distributions = {}, {}
     for name in dependency_order(space):
         domain = active_domain(space[name], params)
@@ -187,17 +201,17 @@ def to_frozen_trial(
             names[known_as] = params[name]
             distributions[known_as] = distribution(domain)
     return optuna.trial.create_trial(
-        state=_STATES[state],
-        value=value if state in ("COMPLETED", "INFEASIBLE") else None,
+        state=_STATES["FAILED" if several and state == "STOPPED" else state],
+        values=values if state in ("COMPLETED", "INFEASIBLE") else None,
         params=names,
         distributions=distributions,
-        intermediate_values=_running_best(intermediate_values or {}, direction),
+        intermediate_values=curve,
         constraints={
-            "diverged": float(state == "INFEASIBLE"),
             **{
                 name: beyond if math.isfinite(beyond) else _UNKNOWN_BEYOND
                 for name, beyond in (violations or {}).items()
             },
+            **({DIVERGED: 1.0} if state == "INFEASIBLE" else {}),
         },
     )
 
@@ -209,6 +223,10 @@ def distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, FloatDomain):
         return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
     return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+def _each(direction: Direction | Sequence[Direction]) -> list[Direction]:
+    return [direction] if isinstance(direction, str) else list(direction)
 
 
 def _suggest(trial: Trial, name: str, domain: Domain) -> Scalar:

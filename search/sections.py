@@ -1,39 +1,22 @@
 """The sections of a study other than its space and its stages."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from search.constraints import Constraint
-from search.domains import StrictModel, as_tuple
-from search.spec_errors import Problem, ProblemsError, raise_any, show, suggestion
+from search.domains import StrictModel
+from search.objective import ObjectiveSection
+from search.spec_errors import Problem, ProblemsError, show
+from search.stages import ModelStage, Stage
 from search.trial import STANDARD_ERRORS
 
 _DURATION = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SECONDS = (86_400, 3_600, 60, 1)
 
 MAX_PACK = 64
-
-Metric = Literal[
-    "validation_log_likelihood",
-    "conditional_log_likelihood",
-    "label_accuracy",
-    "missing_classes",
-    "frechet_distance",
-    "precision",
-    "recall",
-    "two_sample_accuracy",
-    "memorization_ratio",
-    "sharpness",
-]
-NEED_LABELS = frozenset(
-    {"conditional_log_likelihood", "label_accuracy", "missing_classes", "frechet_distance"}
-)
-TO_MINIMIZE = frozenset({"missing_classes", "frechet_distance", "two_sample_accuracy"})
-TO_MAXIMIZE = frozenset({"conditional_log_likelihood", "label_accuracy", "precision", "recall"})
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -88,51 +71,6 @@ class DataSection(StrictModel):
             message = "`require_full` must be left out where `path` is given: a file is whole"
             raise ProblemsError([Problem(("require_full",), message)])
         return self
-
-
-class ObjectiveSection(StrictModel):
-    """What is optimised: a metric of every measurement; a trial's value is its best.
-
-    Attributes:
-        constraints: Bounds such as `label_accuracy >= 0.9`, which the winner must keep where its
-            value is best.
-    """
-
-    metric: Metric = "validation_log_likelihood"
-    direction: Literal["maximize", "minimize"] = "maximize"
-    constraints: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
-
-    @property
-    def bounds(self) -> tuple[Constraint, ...]:
-        """The constraints, read."""
-        return tuple(map(Constraint.parse, self.constraints))
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        raise_any(list(self._unsound_constraints()))
-        for metrics, direction, better in (
-            (TO_MINIMIZE, "minimize", "less"),
-            (TO_MAXIMIZE, "maximize", "more"),
-        ):
-            if self.metric in metrics and self.direction != direction:
-                message = (
-                    f"`direction` must be {direction} where `metric` is {self.metric}, "
-                    f"of which {better} is better, but got {self.direction}"
-                )
-                raise ProblemsError([Problem(("direction",), message)])
-        return self
-
-    def _unsound_constraints(self) -> Iterator[Problem]:
-        for position, text in enumerate(self.constraints):
-            path = ("constraints", position)
-            try:
-                metric = Constraint.parse(text).metric
-            except ValueError as error:
-                yield Problem(path, str(error))
-                continue
-            if metric not in get_args(Metric):
-                hint = suggestion(metric, get_args(Metric))
-                yield Problem(path, f"must bound a metric, but got {metric}{hint}")
 
 
 class ReplicationSection(StrictModel):
@@ -290,6 +228,39 @@ def check_paired(scheduler: SchedulerSection, objective: ObjectiveSection) -> li
         f"but got metric={objective.metric}"
     )
     return [Problem(("scheduler", "paired"), message)]
+
+
+def check_several(
+    objective: ObjectiveSection, scheduler: SchedulerSection, stages: Sequence[Stage]
+) -> Iterator[Problem]:
+    """Finds what cannot be had with several objectives.
+
+    A trial that is behind by one may be ahead by another, and no sampler learns from a trial that
+    was stopped: it has no values, and Optuna prunes by one objective only.
+    """
+    if not objective.also:
+        return
+    where = "must hold where `objective.also` is given"
+    if scheduler.kind != "none":
+        why = "for a trial behind by one metric may be ahead by another"
+        message = f"`kind: none` {where}, {why}, but got kind={scheduler.kind}"
+        yield Problem(("scheduler", "kind"), message)
+    for index, stage in enumerate(stages):
+        if isinstance(stage, ModelStage) and stage.sampler == "cmaes":
+            message = f"`sampler: nsga2` (or tpe, gp, sobol, random) {where}, but got cmaes"
+            yield Problem(("stages", index, "sampler"), message)
+
+
+def check_warm_start(folders: Sequence[str], stages: Sequence[Stage]) -> Iterator[Problem]:
+    """Finds folders that are there twice, or of which nobody would learn."""
+    for position, folder in enumerate(folders):
+        if folder in folders[:position]:
+            message = f"folders must differ, but {folder} is there twice"
+            yield Problem(("warm_start", position), message)
+    learn = (isinstance(s, ModelStage) and s.sampler not in ("sobol", "random") for s in stages)
+    if folders and not any(learn):
+        message = "a stage must learn from it, a `model` with `sampler` tpe, gp, cmaes or nsga2"
+        yield Problem(("warm_start",), f"{message}, but none does")
 
 
 def check_rungs(scheduler: SchedulerSection, budget: BudgetSection) -> list[Problem]:

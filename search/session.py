@@ -190,6 +190,7 @@ class Session:
             resources=self._place.resources,
             on_progress=self._screen.progress,
             purpose=purpose,
+            earlier=self._prepared.earlier,
         )
 
     def _seconds_left(self) -> float | None:

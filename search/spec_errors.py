@@ -22,7 +22,10 @@ _KINDS = {
     "tuple_type": "a list",
 }
 _SIGNS = {"greater_than_equal": ("ge", ">="), "greater_than": ("gt", ">")}
-_TAGS = {"'type'": "float, int or categorical", "'kind'": "manual, random_grid or model"}
+_TAGS = {
+    "'type'": "float, int or categorical",
+    "'kind'": "manual, random_grid, full_grid or model",
+}
 
 
 class SpecError(ValueError):

@@ -18,30 +18,26 @@ from search.domains import (
     StrictModel,
     Value,
     as_tuple,
+    as_values,
 )
+from search.objective import Aim, ObjectiveSection
 from search.sections import (
     BudgetSection,
     ConfirmSection,
     DataSection,
-    ObjectiveSection,
     ReplicationSection,
     ResourcesSection,
     SchedulerSection,
     check_paired,
     check_rungs,
+    check_several,
+    check_warm_start,
     parse_duration,
 )
 from search.space_checks import check_space
 from search.spec_errors import Path, Problem, SpecError, problems_of, raise_any, spec_error
-from search.stages import (
-    ManualStage,
-    ModelStage,
-    PlannedStage,
-    RandomGridStage,
-    Stage,
-    check_stages,
-    plan_stages,
-)
+from search.stage_plan import PlannedStage, check_stages, plan_stages, stage_trials
+from search.stages import FullGridStage, ManualStage, ModelStage, RandomGridStage, Stage
 from search.yaml_source import Source
 
 __all__ = ["SpecError", "StudySpec", "load_spec", "parse_duration"]
@@ -52,8 +48,12 @@ _TAGGED: dict[str | int, type[BaseModel]] = {
     "categorical": CategoricalDomain,
     "manual": ManualStage,
     "random_grid": RandomGridStage,
+    "full_grid": FullGridStage,
     "model": ModelStage,
 }
+
+
+Folder = Annotated[str, Field(min_length=1)]
 
 
 class StudySpec(StrictModel):
@@ -76,6 +76,7 @@ class StudySpec(StrictModel):
         budget: How much is spent.
         resources: What one trial holds while it runs.
         confirm: How the best are tried again.
+        warm_start: Folders of earlier studies whose trials the models are told of.
     """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -91,15 +92,18 @@ class StudySpec(StrictModel):
     budget: BudgetSection
     resources: ResourcesSection = ResourcesSection()
     confirm: ConfirmSection = ConfirmSection()
+    warm_start: Annotated[tuple[Folder, ...], BeforeValidator(as_values)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = check_rungs(self.scheduler, self.budget)
         problems += check_paired(self.scheduler, self.objective)
+        problems += check_several(self.objective, self.scheduler, self.stages)
+        problems += check_warm_start(self.warm_start, self.stages)
         unsound = check_space(self.space, self.model)
         if not unsound:  # points and cells mean something only in a sound space
-            trials = self.budget.trials
-            problems += check_stages(self.stages, trials, self.space, self.model)
+            trials, seed = self.budget.trials, self.seed
+            problems += check_stages(self.stages, trials, self.space, self.model, seed)
         raise_any(unsound + problems)
         return self
 
@@ -122,7 +126,8 @@ class StudySpec(StrictModel):
     @property
     def stage_plan(self) -> tuple[PlannedStage, ...]:
         """The stages with the trials that the budget leaves to each."""
-        return plan_stages(self.stages, self.budget.trials)
+        counts = stage_trials(self.stages, self.space, self.seed)
+        return plan_stages(self.stages, counts, self.budget.trials)
 
     @property
     def digest(self) -> str:
@@ -188,7 +193,7 @@ def _known_keys(location: Path) -> Iterable[str]:
     """Names the keys of the section at pydantic's location."""
     if not location:
         return [name for name in StudySpec.model_fields if name != "size"] + ["sizes"]
-    section = _TAGGED.get(location[-1])
+    section = Aim if "also" in location else _TAGGED.get(location[-1])
     if section is None:
         annotation = StudySpec.model_fields[str(location[0])].annotation
         section = annotation if isinstance(annotation, type) else StrictModel

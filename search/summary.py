@@ -31,8 +31,8 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
     if summary["best"] is None:
         place = f"summary: {output / 'summary.json'}"
         return "\n".join([*lines, f"no winner: {_why_none(summary)}", place])
-    told = [*_winner(summary["best"]), *_confirmed(summary["confirmed"]), *_test(summary)]
-    return "\n".join([*lines, *told, *_places(summary, output)])
+    told = [*_winner(summary["best"]), *_confirmed(summary["confirmed"]), *_front(summary)]
+    return "\n".join([*lines, *told, *_test(summary), *_places(summary, output)])
 
 
 def _why_none(summary: Mapping[str, Any]) -> str:
@@ -96,6 +96,18 @@ def _confirmed(confirmed: Mapping[str, Any] | None) -> list[str]:
 
 def _with_error(value: float, error: float | None) -> str:
     return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
+def _front(summary: Mapping[str, Any]) -> list[str]:
+    """The Pareto front, where the study has several objectives: the winner's line is the first."""
+    front = summary.get("pareto_front")  # a summary of before has none
+    if not front:
+        return []
+    lines = ["Pareto front (no other trial is as good in each objective and better in one):"]
+    for one in front:
+        values = "  ".join(f"{metric} {value:.4g}" for metric, value in one["values"].items())
+        lines.append(f"  trial {one['number']:<4d} {values}")
+    return lines
 
 
 def _test(summary: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ import functools
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from search.referee import OnProgress, Referee
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher, run_folder
 from search.seat import OwnSeat, Seat
+from search.seen_trial import SeenTrial
 from search.steering import Steering
 from search.stop_request import StopRequest
 from search.study import StudySpec
@@ -153,6 +154,7 @@ def run_trials(
     resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
     purpose: Purpose = "search",
+    earlier: Sequence[SeenTrial] = (),
 ) -> None:
     """Runs every trial that the study still wants, until none is left or a stop is asked for.
 
@@ -169,12 +171,13 @@ def run_trials(
         resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
         purpose: of the runs.
+        earlier: trials of earlier studies that models are told of.
 
     Raises:
         Exception: whatever kept the record from being written.
     """
     output = output.resolve()
-    proposer = Proposer(spec) if purpose == "search" else None
+    proposer = Proposer(spec, earlier) if purpose == "search" else None
     stopping = early_stopping(spec, output) if purpose == "search" else None
     queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
     referee = Referee(history, stop, queue, stopping, on_progress, proposer)

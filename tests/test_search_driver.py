@@ -105,7 +105,13 @@ def test_the_summary_says_what_others_rely_on(finished: Finished) -> None:
     assert summary.keys() >= SUMMARY_KEYS
     assert summary["trials"].keys() == {"completed", "stopped", "infeasible", "failed"}
     assert sum(summary["trials"].values()) == 5
-    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 1, "enqueued": 0}
+    assert summary["stages"] == {
+        "manual": 2,
+        "random_grid": 2,
+        "full_grid": 0,
+        "model": 1,
+        "enqueued": 0,
+    }
     assert summary["best"].keys() >= {
         *("number", "stage", "params", "objective", "standard_error", "run_id", "flags")
     }
@@ -221,7 +227,13 @@ def test_a_finished_study_can_be_extended(
     )
     assert_whole(finished.output, 7)
     assert sum(summary["trials"].values()) == 7
-    assert summary["stages"] == {"manual": 2, "random_grid": 2, "model": 3, "enqueued": 0}
+    assert summary["stages"] == {
+        "manual": 2,
+        "random_grid": 2,
+        "full_grid": 0,
+        "model": 3,
+        "enqueued": 0,
+    }
     assert json.loads((finished.output / "summary.json").read_text()) == summary
     assert summary["elapsed_seconds"] > finished.summary["elapsed_seconds"]
     statuses = [run.info.status for run in runs_of(finished.uri)]
@@ -433,7 +445,13 @@ def test_a_study_that_is_cut_short_again_and_again(tmp_path: Path) -> None:
 
 def _check_cut_study(folder: Path, before_last: Ledger) -> None:
     ledger = assert_whole(folder / "out", 5)
-    assert ledger.count_by_stage() == {"manual": 2, "random_grid": 2, "model": 1, "enqueued": 0}
+    assert ledger.count_by_stage() == {
+        "manual": 2,
+        "random_grid": 2,
+        "full_grid": 0,
+        "model": 1,
+        "enqueued": 0,
+    }
     assert {trial.state for trial in ledger.trials.values()} == {"COMPLETED"}
     for trial in ledger.trials.values():
         assert [m.kimg for m in trial.measurements] == [float(k) for k in range(1, 9)]

@@ -1,5 +1,6 @@
 """Every sampler proposes from the record alone, within the space, and does what it is for."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from search.events import Ended, Measured, Proposed, Started
 from search.evolution import evolved_point
 from search.history import History
 from search.ledger import cell_key
-from search.proposer import Proposer, ranked
+from search.objective import ObjectiveSection
+from search.proposer import Proposer
 from search.quasi_random import sobol_point
-from search.sections import ObjectiveSection
+from search.seen_trial import SeenTrial, ranked, seen
 from search.space import canonical_point, dependency_order
 from search.stages import SamplerName
 from search.study import StudySpec
@@ -188,7 +190,11 @@ def test_whole_trials_rank_before_stopped_ones_and_diverged_ones_last(tmp_path: 
     with open_history(tmp_path, spec) as history:
         work_off(history, spec)
         trials = list(history.ledger.trials.values())
-    order = ranked(trials, ObjectiveSection())
+
+    def order_by(objective: ObjectiveSection) -> list[SeenTrial]:
+        return ranked([seen(trial, objective) for trial in trials], objective)
+
+    order = order_by(ObjectiveSection())
     whole = [t for t in order if t.state == "COMPLETED"]
     stopped = [t for t in order if t.state == "STOPPED"]
     infeasible = [t for t in order if t.state == "INFEASIBLE"]
@@ -197,11 +203,53 @@ def test_whole_trials_rank_before_stopped_ones_and_diverged_ones_last(tmp_path: 
     for each in (whole, stopped):
         values = [value_of(trial.params) for trial in each]
         assert values == sorted(values, reverse=True)
-    lowest_first = ranked(trials, ObjectiveSection(direction="minimize"))
+    lowest_first = order_by(ObjectiveSection(direction="minimize"))
     assert lowest_first[: len(whole)] == whole[::-1]
-    kept = ranked(trials, ObjectiveSection(constraints=("recall >= 0.3",)))
+    kept = order_by(ObjectiveSection(constraints=("recall >= 0.3",)))
     keeps = [float(trial.params["d_dropout"]) >= 0.3 for trial in kept[: -len(infeasible)]]
     assert keeps == sorted(keeps, reverse=True)
     assert len(set(keeps)) == 2
-    assert kept[-len(infeasible) :] == infeasible
+    assert all(trial.state == "INFEASIBLE" for trial in kept[-len(infeasible) :])
     assert len({cell_key(trial.params) for trial in order}) == len(order)
+
+
+NAMES = ("d_dropout", "g_dropout", "d_input_dropout")
+
+
+def batch(sampler: str, folder: Path, *, told: bool) -> list[list[float]]:
+    """What four free places are given at once, after 20 whole trials: each told of the others?"""
+    space: dict[str, Any] = {"learning_rate": {"type": "categorical", "choices": [0.1]}}
+    space |= {name: {"type": "float", "low": 0.0, "high": 0.8} for name in NAMES}
+    stages = [
+        {"kind": "model", "sampler": "sobol", "trials": 20},
+        {"kind": "model", "sampler": sampler, "trials": 4},
+    ]
+    budget = {"kimg_per_trial": 400.0, "measure_kimg": 100.0, "trials": 24}
+    spec = study(space=space, stages=stages, budget=budget)
+    proposer, made = Proposer(spec), list[list[float]]()
+    with open_history(folder, spec) as history:
+        work_off(history, spec, 20, lambda p: -sum((float(p[n]) - 0.3) ** 2 for n in NAMES))
+        for _ in range(4):
+            proposal = proposer.propose(history.ledger)
+            assert proposal is not None
+            made.append(coordinates_of(spec.space, proposal.params))
+            history.append(proposal)
+            if not told:
+                history.append(Ended(number=proposal.number, state="FAILED", reason="unheard of"))
+    return made
+
+
+def nearest_pair(points: list[list[float]]) -> float:
+    return min(math.dist(a, b) for a, b in itertools.combinations(points, 2))
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "random"])
+def test_free_places_are_given_points_apart(sampler: str, tmp_path: Path) -> None:
+    assert nearest_pair(batch(sampler, tmp_path, told=True)) > (
+        0.1 if sampler in ("tpe", "gp") else 1e-3
+    )
+
+
+def test_a_gaussian_process_proposes_apart_since_it_is_told_who_runs(tmp_path: Path) -> None:
+    unheard = nearest_pair(batch("gp", tmp_path, told=False))
+    assert unheard < 0.02

@@ -163,7 +163,8 @@ def test_a_grid_without_conditions_is_the_product_of_its_levels(
     space = {name: (domain,) for name, (domain, _) in drawn.items()}
     levels = {name: count for name, (_, count) in drawn.items()}
     cells = grid_cells(space, levels)
-    assert len(cells) == math.prod(len(domain.spread(count)) for domain, count in drawn.values())
+    kept = [{cell_key({"x": v}) for v in domain.spread(count)} for domain, count in drawn.values()]
+    assert len(cells) == math.prod(map(len, kept))  # levels that print alike are one
     assert len({cell_key(cell) for cell in cells}) == len(cells)
     assert all(well_formed(space, cell) for cell in cells)
 

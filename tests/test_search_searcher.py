@@ -87,9 +87,10 @@ def test_a_finite_space_is_searched_to_its_end(history: History) -> None:
     }
     spec = study(
         space=space,
-        stages=[{"kind": "model", "trials": 50}],
-        budget={"kimg_per_trial": 400.0, "measure_kimg": 100.0, "trials": 50},
+        stages=[{"kind": "model", "trials": 18}],
+        budget={"kimg_per_trial": 400.0, "measure_kimg": 100.0, "trials": 18},
     )
+    history.append(SessionOpened(extra_trials=32, pid=1))
     made = work_off(history, spec)
     assert len(made) == len({p.cell for p in made}) == 3 * 2 * 3
 

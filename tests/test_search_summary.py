@@ -163,3 +163,14 @@ def test_a_confirmation_is_told_with_its_uncertainty() -> None:
 def test_a_refused_look_is_told() -> None:
     refused = changed(test=None, references=None, notices=["looked at already, for trial 3"])
     assert "test set: looked at already, for trial 3" in describe_summary(refused, OUTPUT)
+
+
+def test_a_front_is_listed_after_the_winner() -> None:
+    front = [
+        {"number": 7, "values": {"validation_log_likelihood": 151.26, "label_accuracy": 0.5}},
+        {"number": 12, "values": {"validation_log_likelihood": 90.0, "label_accuracy": 0.98765}},
+    ]
+    text = describe_summary(changed(pareto_front=front), OUTPUT)
+    assert "  trial 7    validation_log_likelihood 151.3  label_accuracy 0.5\n" in text
+    assert "  trial 12   validation_log_likelihood 90  label_accuracy 0.9877\n" in text
+    assert "Pareto" not in describe_summary(changed(pareto_front=None), OUTPUT)

@@ -58,6 +58,7 @@ def assert_whole(
     assert ledger.count_by_stage() == {
         "manual": manual,
         "random_grid": grid,
+        "full_grid": 0,
         "model": model,
         "enqueued": enqueued,
     }
