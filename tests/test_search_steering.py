@@ -135,6 +135,7 @@ def test_an_enqueued_point_comes_next_and_takes_nothing_from_the_plan(history: H
     assert history.ledger.count_by_stage() == {
         "manual": 1,
         "random_grid": 4,
+        "full_grid": 0,
         "model": 2,
         "enqueued": 1,
     }
