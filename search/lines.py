@@ -1,5 +1,6 @@
 """What a trial is held against: validation scores of known samples, and the guardrails' limits."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,7 +21,7 @@ class Lines:
     """Scores, in nats where not a share or a ratio, that a trial is held against as it runs.
 
     Args:
-        untrained: no trial at or below it may win.
+        untrained: no trial at or below it may win; it is flagged `below_untrained`.
         real_data: a trial above it by more than two of its standard errors is smoother than
             data, and flagged `above_real_data`. (Held-out real images are above it half the
             time.)
@@ -56,7 +57,12 @@ class Lines:
         measurement of the objective, whose generator is kept.
         """
         pooled = trial.objective("validation_log_likelihood")
-        above = pooled and self.above_real_data(pooled.value, pooled.standard_error)
+        above = pooled and self.above_real_data(pooled.value, pooled.points_error)
         best = trial.objective(spec.objective.metric, spec.objective.direction)
-        guarded = self.guardrails.flags(best.metrics) if best else ()
-        return (*(("above_real_data",) if above else ()), *guarded)
+        kept = best.metrics if best else {}
+        below = kept.get("validation_log_likelihood", math.inf) <= self.untrained
+        named = {"above_real_data": above, "below_untrained": below}
+        return (
+            *(name for name, is_so in named.items() if is_so),
+            *self.guardrails.flags(kept),
+        )

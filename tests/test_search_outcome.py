@@ -106,6 +106,11 @@ def test_above_real_data_is_flagged(spec: StudySpec) -> None:
     assert not LINES.above_real_data(200.0, None)
 
 
+def test_what_is_no_better_than_untrained_is_flagged(spec: StudySpec) -> None:
+    trials = ledger(course(0, [-50.0]), course(1, [-49.9]), course(2, [-60.0, -70.0]))
+    assert trial_flags(spec, trials, LINES) == {0: ("below_untrained",), 2: ("below_untrained",)}
+
+
 def test_guardrails_flag_the_generator_that_is_kept(spec: StudySpec) -> None:
     """At the best measurement of the objective, whatever the others were."""
     limits = Limits(label_accuracy=0.5, memorization_ratio=0.5, sharpness=0.8)

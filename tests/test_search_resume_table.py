@@ -19,6 +19,7 @@ POINTS = [{"learning_rate": 10.0**-power, "d_dropout": 0.1 * power} for power in
 STAGES: dict[str, dict[str, Any]] = {
     "manual": {"kind": "manual", "points": POINTS},
     "random_grid": {"kind": "random_grid", "levels": GRID, "trials": 8},
+    "full_grid": {"kind": "full_grid", "levels": GRID, "trials": 8},
     **{
         sampler: {"kind": "model", "sampler": sampler, "trials": 8}
         for sampler in ("random", "sobol", "tpe", "gp", "cmaes", "nsga2")
