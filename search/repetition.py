@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cgan_core.evaluation import PROTOCOL_VERSION, Protocol
@@ -22,8 +21,12 @@ _PACKAGES = ("numpy", "cgan-search", SOURCE)
 
 
 @contextmanager
-def repeating(trial: RecordedTrial) -> Iterator[OwnSeat]:
-    """Yields the seat on which the trial begins anew; its pictures go to a passing folder.
+def repeating(trial: RecordedTrial, output: Path) -> Iterator[OwnSeat]:
+    """Yields the seat on which the trial begins anew.
+
+    Args:
+        trial: the record.
+        output: where its pictures and points go; not the study's folder.
 
     Raises:
         StudyError: The study's protocol is not that of this program, or its trial was trained by
@@ -32,25 +35,34 @@ def repeating(trial: RecordedTrial) -> Iterator[OwnSeat]:
         SpecError: The study's spec is not one of this program.
     """
     spec = StudySpec.from_mapping(trial.study["spec"])
-    with TemporaryDirectory() as scratch:
-        runs = GANRuns(
-            data=_source(trial, spec),
-            protocol=_protocol(trial),
-            model=dict(spec.model),
-            kimg_per_trial=spec.budget.kimg_per_trial,
-            measure_kimg=spec.budget.measure_kimg,
-            output=Path(scratch),
-            metric=spec.objective.metric,
-            direction=spec.objective.direction,
-            streams=_streams(trial),
-        )
-        on_gpu = trial.device is not None and trial.device.startswith("cuda")
-        seat = OwnSeat(runs, "cuda:0" if on_gpu else "cpu", trial.pack)
-        seat.open(_config(trial, spec), None)
-        try:
-            yield seat
-        finally:
-            seat.close()
+    runs = GANRuns(
+        data=_source(trial, spec),
+        protocol=_protocol(trial),
+        model=dict(spec.model),
+        kimg_per_trial=spec.budget.kimg_per_trial,
+        measure_kimg=spec.budget.measure_kimg,
+        output=output,
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        streams=_streams(trial),
+    )
+    on_gpu = trial.device is not None and trial.device.startswith("cuda")
+    seat = OwnSeat(runs, "cuda:0" if on_gpu else "cpu", trial.pack)
+    seat.open(_config(trial, spec), None)
+    try:
+        yield seat
+    finally:
+        seat.close()
+
+
+def check_repeatable(trial: RecordedTrial) -> None:
+    """Checks what can be checked without the data.
+
+    Raises:
+        StudyError: As by `repeating`.
+    """
+    _protocol(trial)
+    _streams(trial)
 
 
 def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:

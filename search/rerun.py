@@ -1,4 +1,4 @@
-"""Trains a recorded trial again and compares: `python -m search.rerun RUN`."""
+"""Trains a recorded trial, or a whole study, again and compares: `python -m search.rerun RUN`."""
 
 import argparse
 import json
@@ -8,16 +8,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cgan_core.config import ConfigError
 from cgan_core.data import DataError
 from search.command_line import DONE, INTERRUPTED, USER_ERROR, Parser
 from search.comparison import Comparison, Difference
+from search.journal import JournalError
 from search.parquet import RecordError
 from search.prepared import StudyError
 from search.recorded_trial import RecordedTrial, read_trial
 from search.repetition import differences_of_place, repeating
+from search.replay import replay
 from search.study import SpecError
 from search.tracked_trial import read_tracked
 from search.tracking_place import TrackingError
@@ -34,9 +37,14 @@ def parser() -> Parser:
         prog="python -m search.rerun",
         allow_abbrev=False,
         description="Train a recorded trial again from its record alone, and compare every "
-        "measurement. Exit code 0: equal, 1: different, 2: a mistake in what was asked for.",
+        "measurement; or a whole study with its proposals and decisions (--replay). Exit code 0: "
+        "equal, 1: different, 2: a mistake in what was asked for.",
     )
-    p.add_argument("run", metavar="RUN", help="MLflow run ID, or STUDY_FOLDER:NUMBER[:REPLICATE]")
+    p.add_argument(
+        "run",
+        metavar="RUN",
+        help="MLflow run ID, or STUDY_FOLDER:NUMBER[:REPLICATE]; STUDY_FOLDER with --replay",
+    )
     p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
     p.add_argument(
         "--until-kimg", type=_positive, metavar="K", help="repeat only the beginning, to K kimg"
@@ -49,6 +57,20 @@ def parser() -> Parser:
         help="what still counts as equal, relative to the value or to 1 (default: %(default)g)",
     )
     p.add_argument("--json", action="store_true", help="print one object on standard output")
+    whole = p.add_argument_group("a whole study")
+    whole.add_argument(
+        "--replay",
+        action="store_true",
+        help="train all its runs again, and ask for each proposal and decision on what was known",
+    )
+    whole.add_argument(
+        "--jobs", type=_count, metavar="N", help="runs at a time (default: as many as cores)"
+    )
+    whole.add_argument(
+        "--proposals-only",
+        action="store_true",
+        help="train nothing: proposals and decisions by what the record says was measured",
+    )
     return p
 
 
@@ -59,15 +81,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     try:
-        return _rerun(options)
+        return _replay(options) if _whole_study(options) else _rerun(options)
     except (
-        *(SpecError, ConfigError, DataError, StudyError, RecordError, TrackingError),
+        *(SpecError, ConfigError, DataError, StudyError),
+        *(RecordError, JournalError, TrackingError),
     ) as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing is said of what was not repeated\n")
         return INTERRUPTED
+
+
+def _whole_study(options: argparse.Namespace) -> bool:
+    """Whether it is one that is asked for; refuses what goes with the other case only."""
+    if options.replay:
+        named = {"--until-kimg": options.until_kimg, "--tracking-uri": options.tracking_uri}
+        where = "without --replay, of one trial"
+    else:
+        named = {"--jobs": options.jobs, "--proposals-only": options.proposals_only or None}
+        where = "with --replay"
+    unfit = [name for name, value in named.items() if value is not None]
+    if unfit:
+        raise RecordError(f"{', '.join(unfit)}: only {where}")
+    return bool(options.replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    found = replay(
+        Path(options.run),
+        train=not options.proposals_only,
+        tolerance=options.tolerance,
+        jobs=options.jobs,
+        say=_say,
+    )
+    if options.json:
+        took = {"elapsed_seconds": time.monotonic() - started}
+        sys.stdout.write(json.dumps(found.to_mapping() | took) + "\n")
+    else:
+        sys.stdout.write(f"{found}\n")
+    return DIFFERENT if found.verdict == "different" else DONE
 
 
 def _rerun(options: argparse.Namespace) -> int:
@@ -101,7 +155,7 @@ def _read(run: str, tracking_uri: str | None) -> RecordedTrial:
 
 def _repeat(trial: RecordedTrial, comparison: Comparison) -> str | None:
     """Trains and compares to the end; returns what is not as it was recorded on, if anything."""
-    with repeating(trial) as seat:
+    with TemporaryDirectory() as scratch, repeating(trial, Path(scratch)) as seat:
         note = differences_of_place(trial, seat.place())
         if note is not None:
             _say(note)
@@ -166,6 +220,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"must be a number above zero, but got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but got {text}")
     return value
 
 
