@@ -10,7 +10,7 @@ from search.confirmation import Scores, confirm
 from search.domains import Params
 from search.learning_curves import LearningCurve
 from search.pruners import NoPruner, Pruner
-from search.simulate import make_pruner
+from search.simulated_pruning import make_pruner
 from search.simulated_sampling import RandomSampler, TPESampler
 from search.simulation import Outcome, Sampler, SimulatedTrial, Simulation
 from search.winners_curse import upper_spread, winners_curse

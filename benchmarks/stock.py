@@ -72,7 +72,7 @@ class Stock:
         self.results[number] = {METRIC: DIVERGED, TIME: reports + 1}
         self._complete(number)
 
-    def resumed(self) -> int | None:
+    def resumed(self, *, last: bool = False) -> int | None:
         """Nobody pauses."""
         return None
 

@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster import TrialResources, check_fits, ray_running
-from search.estimate import describe
 from search.events import SessionClosed, SessionOpened
-from search.history import JOURNAL_NAME, LOCK_NAME, History
+from search.history import History
 from search.ledger import LedgerError
 from search.lines import Lines
-from search.machine import cores
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
-from search.prepared import PreparedStudy, StudyError, check_same_spec, painter, read_study
+from search.prepared import PreparedStudy, check_same_spec, painter, read_study
 from search.requests import waiting
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
+from search.study_folder import check_free, never_begun, out_of_order
 from search.tracking import Tracker
 
-__all__ = ["StudyInterrupted", "default_output", "dry_run", "run_study"]
+__all__ = ["StudyInterrupted", "default_output", "run_study"]
 
 
 def run_study(
@@ -73,7 +72,7 @@ def run_study(
     extension = SessionOpened(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
     )
-    resume = resume and not _never_begun(folder)
+    resume = resume and not never_begun(folder)
     extended = extra_trials > 0 or extra_seconds > 0 or look_again
     asked = extended or bool(waiting(folder))
     if resume and not asked and (folder / SUMMARY_NAME).exists():
@@ -95,31 +94,13 @@ def run_study(
 
 def _opened(folder: Path, *, resume: bool) -> History:
     if not resume:
-        _check_free(folder)
+        check_free(folder)
         return History.create(folder)
     read_study(folder)  # says best what is missing
     try:
         return History.resume(folder)
     except LedgerError as error:
-        raise StudyError(
-            f"{folder / JOURNAL_NAME}: must hold events in their order, as they were written, "
-            f"but {error}; bring the unchanged file back"
-        ) from None
-
-
-def _check_free(folder: Path) -> None:
-    """Refuses a folder with other files, among which those of a study would be lost."""
-    try:
-        found = {path.name for path in folder.iterdir()}
-    except OSError:
-        return  # there is none, or the journal says what is wrong with it
-    others = sorted(found - {LOCK_NAME})  # of a start that was killed at once
-    if others and JOURNAL_NAME not in found:
-        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        raise StudyError(
-            f"{folder}: must be empty or not exist where a study begins, but holds {shown}; "
-            "name another folder by --output"
-        )
+        raise out_of_order(folder, error) from None
 
 
 @contextmanager
@@ -137,32 +118,6 @@ def _told_apart(history: History) -> Iterator[None]:
 def default_output(spec: StudySpec) -> Path:
     """Returns `runs/<study>[-<size>]`."""
     return Path("runs") / (spec.study + (f"-{spec.size}" if spec.size else ""))
-
-
-def dry_run(spec: StudySpec, output: Path, max_concurrent: int | None = None) -> str:
-    """Returns the resolved study, its plan and its cost on this machine; nothing is begun.
-
-    Raises:
-        DataError: if the data cannot be had.
-    """
-    notes: list[str] = []
-    prepared = PreparedStudy(spec, output, resume=False, say=notes.append)
-    wanted = spec.resources
-    pack = 1 if wanted.pack == "auto" else wanted.pack
-    room = pack if pack > 1 else max(1, int(cores() / wanted.cpus_per_trial))
-    cost = prepared.estimate(min(max_concurrent or room, spec.budget.trials), pack)
-    resolved = json.dumps(spec.model_dump(mode="json"), indent=2)
-    lines = [*notes, resolved, *describe(spec, cost)]
-    if wanted.pack == "auto" and 0 < wanted.gpus_per_trial < 1:
-        most = int(1 / wanted.gpus_per_trial)
-        lines.append(f"packs       on GPUs a probe settles how many share one, up to {most}")
-    return "\n".join(lines)
-
-
-def _never_begun(folder: Path) -> bool:
-    """Returns whether a start was cut short before anything was recorded."""
-    journal = folder / JOURNAL_NAME
-    return journal.exists() and journal.stat().st_size == 0
 
 
 def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The journal of a study: events appended and fsynced, one JSON object a line."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -75,6 +76,21 @@ class Journal:
             journal.close()
             raise JournalExists(f"{path.parent}: a study is recorded here already")
         return journal
+
+    @staticmethod
+    def check(path: Path, *, create: bool) -> None:
+        """Raises what `open` would raise, and writes nothing."""
+        if not create and not path.is_file():
+            raise JournalError(f"{path.parent}: holds no study ({path.name} is missing)")
+        try:
+            existing = next(folder for folder in path.parents if folder.exists())
+            _check_writable(existing, path.parent)
+        except OSError as error:
+            raise JournalError(f"{path}: must be writable, but: {error.strerror}") from error
+        if holder := Journal.writer(path):
+            raise _locked(path, holder)
+        if path.exists() and Journal.read(path) and create:
+            raise JournalExists(f"{path.parent}: a study is recorded here already")
 
     @staticmethod
     def read(path: Path) -> list[Event]:
@@ -188,11 +204,9 @@ def _sync_folder(folder: Path) -> None:
 def _take_lock(path: Path) -> int:
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     if not _lock_soon(lock):
-        holder = _holder(lock)
+        refusal = _locked(path, _holder(lock))
         os.close(lock)
-        raise JournalLocked(
-            f"{path.parent}: one driver at a time may write a study, but {holder} has it open"
-        )
+        raise refusal
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return lock
@@ -213,3 +227,20 @@ def _lock_soon(lock: int) -> bool:
 
 def _holder(lock: int) -> str:
     return os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+
+
+def _check_writable(existing: Path, folder: Path) -> None:
+    """Raises what making `folder`, of which so much exists, would raise."""
+    number = 0
+    if not existing.is_dir():
+        number = errno.EEXIST if existing == folder else errno.ENOTDIR
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def _locked(path: Path, holder: str) -> JournalLocked:
+    return JournalLocked(
+        f"{path.parent}: one driver at a time may write a study, but {holder} has it open"
+    )

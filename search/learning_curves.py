@@ -71,14 +71,16 @@ class ClosedFormCurves:
     f = -100 [(log10 a + 1)^2 + 9 (b - 0.3)^2 + (m - 0.5)^2 + 0.1 (log10 u - 3)^2] nats, at most
     0. After t of T kimg it scores f - 300 (exp(-t/c) - exp(-T/c)) / (1 - exp(-T/c)), where
     c = T/12 (0.1/a)^0.5: a low rate learns slowly. A measurement adds a normal of its own and one
-    of its trial (the seed). A kimg takes 10 + 20 u/1000 seconds.
+    of its trial (the seed). A kimg takes 10 + 20 u/1000 seconds. Where trials end before T, what
+    they are worth is what they score there without noise.
 
     Args:
         seed: Of the noise.
         noise: Standard deviation of each measurement in nats.
         seed_noise: Standard deviation between trainings of one configuration in nats.
-        kimg_per_trial: Full budget of a trial, T.
+        kimg_per_trial: Budget of a trial.
         measure_kimg: Distance between measurements.
+        full_kimg: T; `kimg_per_trial` if left out.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ClosedFormCurves:
         seed_noise: float = 3.0,
         kimg_per_trial: float = 81.0,
         measure_kimg: float = 1.0,
+        full_kimg: float | None = None,
     ) -> None:
         self.space: Space = {
             "learning_rate": (FloatDomain(type="float", low=0.001, high=1.0, log=True),),
@@ -98,6 +101,7 @@ class ClosedFormCurves:
         }
         self.optimum = 0.0
         self.kimg_per_trial, self.measure_kimg = kimg_per_trial, measure_kimg
+        self._full = full_kimg or kimg_per_trial
         self._seed, self._noise, self._seed_noise = seed, noise, seed_noise
         count = math.ceil(kimg_per_trial / measure_kimg - 1e-9)
         at = np.minimum(np.arange(1, count + 1) * measure_kimg, kimg_per_trial)
@@ -105,31 +109,44 @@ class ClosedFormCurves:
         self._block: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def truth(self, params: Params) -> float:
-        """What a configuration is worth when trained in full, in nats."""
-        rate, dropout, momentum, units = _numbers(params)
-        loss = (math.log10(rate) + 1) ** 2 + 9 * (dropout - 0.3) ** 2
-        loss += (momentum - 0.5) ** 2 + 0.1 * (math.log10(units) - 3) ** 2
-        return -100 * loss
+        """What a configuration is worth at the end of its budget, in nats."""
+        rate, _, _, _ = _numbers(params)
+        return self._in_full(params) - float(self._unlearnt(rate, self._at[-1:])[0])
 
     def curve(self, number: int, params: Params) -> LearningCurve:
         """Returns the curve of a trial with these parameters; its noise is that of the number."""
         rate, _, _, units = _numbers(params)
-        truth, full = self.truth(params), self.kimg_per_trial
-        scale = full / 12 * (0.1 / rate) ** 0.5
-        end = math.exp(-full / scale)
-        noise = self._normals(number)
-        values = (np.exp(self._at / -scale) - end) * (-300 / (1 - end)) + noise[1:] * self._noise
-        values += truth + float(noise[0]) * self._seed_noise
+        in_full, unlearnt, noise = (
+            self._in_full(params),
+            self._unlearnt(rate, self._at),
+            self._normals(number),
+        )
+        values = noise[1:] * self._noise - unlearnt
+        values += in_full + float(noise[0]) * self._seed_noise
         return LearningCurve(
             kimg=self._kimg,
             values=array("d", values.tobytes()),
             seconds=array("d", (self._at * (10 + units / 50)).tobytes()),
-            truth=truth,
+            truth=in_full - float(unlearnt[-1]),
         )
 
     def standard_error(self, number: int, rival: int, rung: float) -> float | None:
         """That of the difference of two trials, each the sum of both kinds of noise."""
         return math.sqrt(2 * (self._noise**2 + self._seed_noise**2))
+
+    def _in_full(self, params: Params) -> float:
+        rate, dropout, momentum, units = _numbers(params)
+        loss = (math.log10(rate) + 1) ** 2 + 9 * (dropout - 0.3) ** 2
+        loss += (momentum - 0.5) ** 2 + 0.1 * (math.log10(units) - 3) ** 2
+        return -100 * loss
+
+    def _unlearnt(self, rate: float, kimg: np.ndarray) -> np.ndarray:
+        """What a configuration still lacks of its score at T, in nats."""
+        scale = self._full / 12 * (0.1 / rate) ** 0.5
+        end = math.exp(-self._full / scale)
+        lacking: np.ndarray = (np.exp(kimg / -scale) - end) * (300 / (1 - end))
+        lacking[kimg == self._full] = 0.0  # whatever the two exponentials round to
+        return lacking
 
     def _normals(self, number: int) -> np.ndarray:
         index, place = divmod(number, _BLOCK)

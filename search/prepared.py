@@ -11,9 +11,10 @@ from typing import Any
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
+from search.calibration import Calibration, calibrate
 from search.data_source import DataSource
 from search.earlier_study import check_comparable
-from search.estimate import Estimate, calibrate, estimate
+from search.estimate import Estimate, estimate
 from search.events import StudyOpened
 from search.folds import refusal_of_folds
 from search.gan_run import GANRuns
@@ -114,10 +115,13 @@ class PreparedStudy:
 
     def estimate(self, concurrent: int, pack: int = 1) -> Estimate:
         """Measures this machine for a few seconds and adds up the plan."""
+        return estimate(self.spec, self.calibrate(), concurrent, pack)
+
+    def calibrate(self) -> Calibration:
+        """Measures this machine for a few seconds."""
         trial = self.first_trial()
         config = self.spec.gan_config(trial["params"])
-        calibration = calibrate(config, self.evaluator, trial["threads"])
-        return estimate(self.spec, calibration, concurrent, pack)
+        return calibrate(config, self.evaluator, trial["threads"])
 
     def make_runs(self) -> GANRuns:
         """Returns what makes the trials' runs on the workers."""

@@ -29,8 +29,12 @@ class Pruner(Protocol):
         """A trial became INFEASIBLE."""
         ...
 
-    def resumed(self) -> int | None:
-        """A paused trial that a free worker should train on, which then counts as running."""
+    def resumed(self, *, last: bool = False) -> int | None:
+        """A paused trial that a free worker should train on, which then counts as running.
+
+        With `last`, where nothing else is left to do and none was trained in full, one that has
+        come furthest.
+        """
         ...
 
 
@@ -44,7 +48,7 @@ class NoPruner:
     def broke(self, number: int) -> None:
         """Changes nothing."""
 
-    def resumed(self) -> int | None:
+    def resumed(self, *, last: bool = False) -> int | None:
         """Nobody was paused."""
         return None
 
@@ -132,7 +136,7 @@ class HalvingPruner:
         if led:
             self._leading = max(self._rungs.best.values(), default=-math.inf)
 
-    def resumed(self) -> int | None:
+    def resumed(self, *, last: bool = False) -> int | None:
         """Nobody was paused."""
         return None
 
@@ -166,7 +170,7 @@ class HyperbandPruner:
         """Counts it in its bracket."""
         self._of(number).broke(number)
 
-    def resumed(self) -> int | None:
+    def resumed(self, *, last: bool = False) -> int | None:
         """Nobody was paused."""
         return None
 
@@ -203,7 +207,7 @@ class MedianPruner:
             del means[bisect_left(means, mean)]
             means.insert(0, -math.inf)
 
-    def resumed(self) -> int | None:
+    def resumed(self, *, last: bool = False) -> int | None:
         """Nobody was paused."""
         return None
 
@@ -234,15 +238,15 @@ class PromotionPruner:
                 del waiting[place]
         self._rungs.sink(number)
 
-    def resumed(self) -> int | None:
-        """Promotes the best trial of the highest rung whose top it is in."""
+    def resumed(self, *, last: bool = False) -> int | None:
+        """Promotes the best trial of the highest rung whose top it is in; `last`, if in none."""
         for index in reversed(range(len(self._waiting))):
             waiting, entries = self._waiting[index], self._rungs.entries[index]
             top = len(entries) // self._factor
-            if not waiting or not top:
+            if not waiting or not (top or last):
                 continue
             value, negative = waiting[-1]
-            if self._place_from_top(entries, value, -negative) < top:
+            if last or self._place_from_top(entries, value, -negative) < top:
                 waiting.pop()
                 return -negative
         return None

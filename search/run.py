@@ -112,12 +112,15 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.max_concurrent is not None and options.max_concurrent < 1:
         raise SpecError(f"--max-concurrent: must be at least 1, but got {options.max_concurrent}")
     # Imported late: a mistake in the space file is told at once, not after Ray and torch.
-    from search.driver import default_output, dry_run, run_study
+    from search.driver import default_output, run_study
+    from search.dry_run import dry_run
     from search.summary import describe_summary
 
     output = options.output or default_output(spec)
     if options.dry_run:
-        sys.stdout.write(dry_run(spec, output, options.max_concurrent) + "\n")
+        sys.stdout.write(
+            dry_run(spec, output, options.max_concurrent, resume=options.resume) + "\n"
+        )
         return DONE
     sys.stderr.write(f"study {spec.study}, folder {output}\n")
     summary = run_study(
@@ -175,7 +178,7 @@ def _extension(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-_ONCE = ("--resume", "--look-again")  # not repeated by a command that goes on
+_ONCE = ("--resume", "--look-again", "--dry-run")  # not repeated by a command that goes on
 
 
 def resume_command(words: Sequence[str]) -> str:

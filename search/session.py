@@ -10,7 +10,7 @@ from search.answers import told
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
 from search.confirming import kept_back_seconds
 from search.engine_seat import probed_pack
-from search.estimate import Estimate, describe
+from search.estimate import Estimate
 from search.events import CloseReason, Event, Purpose, SessionClosed, SessionOpened
 from search.history import History
 from search.journal import JournalError
@@ -19,6 +19,7 @@ from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
 from search.pack import settled_pack
 from search.parquet import RecordError
 from search.phases import Phases
+from search.plan import describe
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen

@@ -11,51 +11,13 @@ from typing import Any
 
 from cgan_core.streams import derive_seed
 from search.command_line import DONE, USER_ERROR, Parser
-from search.hyperband import make_brackets
 from search.learning_curves import ClosedFormCurves, LearningCurves, RecordedCurves
-from search.pruners import (
-    HalvingPruner,
-    HyperbandPruner,
-    MedianPruner,
-    NoPruner,
-    PromotionPruner,
-    Pruner,
-)
-from search.scheduling import rung_levels
+from search.simulated_pruning import make_pruner
 from search.simulated_sampling import RandomSampler, TPESampler
 from search.simulation import SECONDS_PER_HOUR, Outcome, Sampler, SimulatedState, Simulation
 
 SCHEDULERS = ("asha", "paired", "promotion", "median", "hyperband", "none")
 HOURS_SHOWN = 10  # points of the anytime curve in the JSON
-
-
-def make_pruner(
-    scheduler: str, curves: LearningCurves, grace_kimg: float, reduction_factor: int
-) -> Pruner:
-    """Creates the pruner of a scheduler for the budget of some curves.
-
-    Raises:
-        ValueError: The rungs make no sense, or the paired rule has no errors to go by.
-    """
-    full, unit = curves.kimg_per_trial, curves.measure_kimg
-    if scheduler == "none":
-        return NoPruner()
-    if scheduler == "median":
-        return MedianPruner(grace_kimg)
-    if scheduler == "hyperband":
-        brackets = make_brackets(grace_kimg, full, reduction_factor, unit)
-        return HyperbandPruner(brackets, reduction_factor)
-    rungs = rung_levels(grace_kimg, full, reduction_factor, unit)
-    if scheduler == "promotion":
-        return PromotionPruner(rungs, reduction_factor)
-    if scheduler == "paired":
-        if isinstance(curves, RecordedCurves):
-            raise ValueError(
-                "--scheduler: paired needs the points of every rung, which a record does not "
-                "keep; leave out RECORD, whose place a formula takes"
-            )
-        return HalvingPruner(rungs, reduction_factor, curves.standard_error)
-    return HalvingPruner(rungs, reduction_factor)
 
 
 def parser() -> Parser:

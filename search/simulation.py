@@ -61,6 +61,7 @@ class Outcome:
         measurements: How many there were.
         incumbents: Pairs of virtual seconds and the regret in nats of the trial that had the
             best measured value from then on.
+        cut_short: Whether the time was over before the trials were.
     """
 
     trials: dict[int, SimulatedTrial]
@@ -68,6 +69,7 @@ class Outcome:
     seconds: float = 0.0
     measurements: int = 0
     incumbents: list[tuple[float, float]] = field(default_factory=list)
+    cut_short: bool = False
 
     @property
     def regret(self) -> float:
@@ -155,6 +157,7 @@ class Simulation:
             self._advance(now, number, outcome.trials[number])
             if len(self._events) < self._workers:
                 self._employ(now)
+        outcome.cut_short = bool(self._events)
         for trial in outcome.trials.values():
             if trial.state == "RUNNING":  # the time is over
                 trial.state, trial.curve = "STOPPED", None
@@ -165,6 +168,8 @@ class Simulation:
         trials = self._outcome.trials
         while len(self._events) < self._workers:
             number = self._pruner.resumed()
+            if number is None and self._last_promotion_is_due():
+                number = self._pruner.resumed(last=True)
             if number is not None:
                 trials[number].state = "RUNNING"
             elif len(trials) < self._num_trials:
@@ -175,6 +180,12 @@ class Simulation:
             else:
                 return
             self._schedule(now, number, trials[number])
+
+    def _last_promotion_is_due(self) -> bool:
+        """Whether all is over but for the one trial in full that the real search sees to."""
+        outcome = self._outcome
+        ended = not self._events and len(outcome.trials) == self._num_trials
+        return ended and not outcome.count("COMPLETED")
 
     def _schedule(self, now: float, number: int, trial: SimulatedTrial) -> None:
         curve = trial.curve

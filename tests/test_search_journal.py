@@ -246,3 +246,40 @@ def test_kill_nine_loses_nothing_that_was_acknowledged(path: Path) -> None:
         assert len(kept) == len(set(kept))
         assert set(acknowledged) <= set(kept)
         assert len(kept) <= len(acknowledged) + 3  # at most the one in flight at each kill
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    "case", ["nothing", "empty", "written", "locked", "under a file", "broken"]
+)
+def test_a_look_refuses_what_opening_refuses_and_writes_nothing(
+    path: Path, case: str, create: bool
+) -> None:
+    holder: Journal | None = None
+    if case in ("written", "locked", "broken", "empty"):
+        holder = Journal.open(path, create=True)
+        if case != "empty":
+            holder.append(EVENTS[0])
+        if case != "locked":
+            holder.close()
+    if case == "broken":
+        path.write_bytes(b"{}\n" + path.read_bytes())
+    if case == "under a file":
+        path.parent.write_text("a file")
+    before = sorted((p, p.stat().st_mtime_ns) for p in path.parent.parent.rglob("*"))
+    found: list[str | None] = []
+    for look in (Journal.check, Journal.open):
+        try:
+            opened = look(path, create=create)
+        except JournalError as error:
+            found.append(f"{type(error).__name__}: {error}")
+        else:
+            found.append(None)
+            if opened is not None:
+                opened.close()
+        if look is Journal.check:
+            after = sorted((p, p.stat().st_mtime_ns) for p in path.parent.parent.rglob("*"))
+            assert after == before
+    if holder is not None:
+        holder.close()
+    assert found[0] == found[1]

@@ -371,7 +371,7 @@ def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_dry_run_says_all_and_begins_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("search.estimate.CALIBRATION_SECONDS", 0.01)
+    monkeypatch.setattr("search.calibration.CALIBRATION_SECONDS", 0.01)
     words = f"{OUT} --trials 4 --time-budget 15m --seed 9 --dry-run --max-concurrent 2"
     assert main(words.split()) == DONE
     out = capsys.readouterr().out
@@ -383,10 +383,30 @@ def test_a_dry_run_says_all_and_begins_nothing(
     plan = out[end:]
     assert "4 (2 manual, 2 random_grid, 0 model), 2 at a time" in plan
     assert "past 0.4 kimg (asha)" in plan
+    assert "folder      out, where the study would begin" in plan
     assert "the time budget ends it after 15 min" in plan
+    for word in ("as asked", "surer", "wider"):
+        assert f"            {word} " in plan
     assert "packs" not in plan
     assert not (folder / "out").exists()
     assert not (folder / "runs").exists()
+
+
+def test_a_dry_run_refuses_the_folders_that_a_start_refuses(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert "holds thesis.txt" in tell(f"{OUT} --dry-run", capsys)
+    (out / "thesis.txt").unlink()
+    with History.create(out) as history:
+        assert "one driver at a time" in tell(f"{OUT} --dry-run", capsys)
+        history.append(SessionOpened(pid=1))
+    message = tell(f"{OUT} --dry-run", capsys)
+    assert "a study is recorded here already; go on with it:" in message
+    assert message.endswith(f"{OUT} --resume")
+    assert "study.json: is missing" in tell(f"{OUT} --dry-run --resume", capsys)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +427,7 @@ def test_a_dry_run_says_what_trials_share(
     resources: str,
     says: str,
 ) -> None:
-    monkeypatch.setattr("search.estimate.CALIBRATION_SECONDS", 0.01)
+    monkeypatch.setattr("search.calibration.CALIBRATION_SECONDS", 0.01)
     words = [*OUT.split(), "--dry-run", "--set", f"resources={resources}"]
     assert main(words) == DONE
     assert f"packs       {says}\n" in capsys.readouterr().out

@@ -85,8 +85,8 @@ class Watched:
     def broke(self, number: int) -> None:
         self.pruner.broke(number)
 
-    def resumed(self) -> int | None:
-        return self.pruner.resumed()
+    def resumed(self, *, last: bool = False) -> int | None:
+        return self.pruner.resumed(last=last)
 
 
 def run(trials: Trials, pruner: Pruner, workers: int, limit: float | None = None) -> Outcome:
@@ -152,8 +152,6 @@ def test_virtual_time_never_runs_backwards(trials: Trials, workers: int) -> None
 def test_the_only_trial_is_trained_in_full(
     name: str, values: list[float], cost: float, workers: int
 ) -> None:
-    if name == "promotion":
-        return  # there is nobody to be better than: it waits, as in the paper
     outcome = run([(values, cost, None)], PRUNERS[name](), workers)
     assert outcome.trials[0].state == "COMPLETED"
     assert outcome.false_kills == (0, 1)
@@ -185,10 +183,18 @@ def test_the_end_of_the_time_ends_everything() -> None:
 
 
 def test_promotion_pauses_and_takes_up_the_best() -> None:
-    trials = [([float(n)] * 9, 1.0, None) for n in range(3)]
+    trials = [([-float(n)] * 9, 1.0, None) for n in range(9)]
     outcome = run(trials, PromotionPruner(RUNGS, 3), 1)
-    assert [t.kimg for t in outcome.trials.values()] == [1, 1, 3]
-    assert outcome.count("PAUSED") == 3
+    # 9 trials come to the first rung, three of them go past it, one past the second.
+    assert [t.kimg for t in outcome.trials.values()] == [9, 3, 3, 1, 1, 1, 1, 1, 1]
+    assert outcome.count("PAUSED") == 8
+
+
+def test_where_too_few_are_left_to_promote_the_best_is_trained_in_full() -> None:
+    trials = [([float(n)] * 9, 1.0, None) for n in range(3)]
+    outcome = run(trials, PromotionPruner(RUNGS, 3), 1)  # a third of one trial is none
+    assert [t.kimg for t in outcome.trials.values()] == [1, 1, 9]
+    assert outcome.trials[2].state == "COMPLETED"
 
 
 def test_regret_over_time() -> None:

@@ -7,7 +7,8 @@ import pytest
 from tiny_events import proposed
 from tiny_study import content
 
-from search.estimate import Calibration, Estimate, estimate
+from search.calibration import Calibration
+from search.estimate import Estimate, estimate
 from search.events import (
     Checkpointed,
     Ended,
