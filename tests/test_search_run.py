@@ -409,6 +409,22 @@ def test_a_dry_run_refuses_the_folders_that_a_start_refuses(
     assert "study.json: is missing" in tell(f"{OUT} --dry-run --resume", capsys)
 
 
+def test_a_dry_run_says_what_would_be_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.calibration.CALIBRATION_SECONDS", 0.01)
+    begin(folder)
+    before = {path: path.read_bytes() for path in (folder / "out").iterdir()}
+    assert main(f"{OUT} --dry-run --resume".split()) == DONE
+    said = capsys.readouterr().out
+    assert "out, where the study would be resumed: 0 of 5 trials have ended" in said
+    assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
+    (folder / "out" / "summary.json").write_text("{}")
+    assert main(f"{OUT} --dry-run --resume".split()) == DONE
+    assert "where the study has ended: its result would be shown" in capsys.readouterr().out
+    assert "differ" in tell(f"{OUT} --dry-run --resume --seed 5", capsys)
+
+
 @pytest.mark.parametrize(
     ("resources", "says"),
     [
