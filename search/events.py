@@ -36,8 +36,9 @@ Seconds = Annotated[Finite, Field(ge=0.0)]
 Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
-# Why a run is made: for the search itself, to tell two trials apart, or to confirm the best.
-Purpose = Literal["search", "race", "confirmation"]
+# Why a run is made: for the search itself, to tell two trials apart, to confirm the best, or to
+# see what a trial that was stopped would have come to.
+Purpose = Literal["search", "race", "confirmation", "shadow"]
 
 
 class RunKey(NamedTuple):
@@ -118,15 +119,24 @@ class Replicated(_Event):
     """A further run of a trial was claimed, under the next replicate.
 
     `noise_draw` says which noise it is evaluated with: 0 for that of the search.
+    A shadow `continues` a stopped run of its trial: it has that run's seed, fold and course, and
+    goes on from its checkpoint.
     """
 
     event: Literal["replicated"] = "replicated"
     number: Count
     replicate: Annotated[int, Field(ge=1)]
-    purpose: Literal["race", "confirmation"]
+    purpose: Literal["race", "confirmation", "shadow"]
     seed: Int64
     fold: Count | None = None
     noise_draw: Count = 0
+    continues: Count | None = None
+
+    @model_validator(mode="after")
+    def _continues_as_a_shadow(self) -> Self:
+        if (self.purpose == "shadow") != (self.continues is not None):
+            raise ValueError("a shadow, and no other run, must say which run it continues")
+        return self
 
 
 class Promoted(_Event):

@@ -292,6 +292,15 @@ class Ledger:
             return (
                 f"`replicate == {len(trial.runs)}` must hold, but got replicate={event.replicate}"
             )
+        if event.continues is None:
+            return None
+        stopped = trial.runs.get(event.continues)
+        if stopped is None or stopped.purpose != "search" or stopped.state != "STOPPED":
+            return f"its replicate {event.continues} is no run of the search that was stopped"
+        if (event.seed, event.fold) != (stopped.seed, stopped.fold):
+            return f"it must have seed and fold of replicate {event.continues}, which it continues"
+        if any(run.continues == event.continues for run in trial.runs.values()):
+            return f"its replicate {event.continues} is continued already"
         return None
 
     def _refusal_to_promote(self, event: Promoted) -> str | None:
@@ -318,7 +327,11 @@ class Ledger:
     def _claim_further(self, event: Replicated) -> None:
         if event.purpose == "race":
             self.raced.append(event.number)
-        self.trials[event.number].runs[event.replicate] = RunState(
+        runs = self.trials[event.number].runs
+        if event.continues is not None:
+            runs[event.replicate] = runs[event.continues].continued(event)
+            return
+        runs[event.replicate] = RunState(
             number=event.number,
             replicate=event.replicate,
             purpose=event.purpose,

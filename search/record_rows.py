@@ -83,7 +83,8 @@ class TrialRecord:
 class RunRecord:
     """One run, a training of a trial, a row of `runs.parquet`.
 
-    `purpose` is `search`, `race` or `confirmation`; `fold` the part of the training set that it
+    `purpose` is `search`, `race`, `confirmation` or `shadow`, which has the course of the run that
+    it `continues` up to where that was stopped; `fold` the part of the training set that it
     left out and was scored on, `noise_draw` the noise it was scored with. `objective` is its
     best measurement in the units of the objective (nats), at `kimg`. `pack` is how many runs its
     process advanced together at most. `seed`, `fold`, `threads`, `streams`, `torch` and
@@ -98,6 +99,7 @@ class RunRecord:
     seed: int
     fold: int | None = None
     noise_draw: int = 0
+    continues: int | None = None
     objective: float | None = None
     kimg: float | None = None
     elapsed_seconds: float = 0.0
@@ -126,6 +128,7 @@ class RunRecord:
             state=run.state,
             fold=run.fold,
             noise_draw=run.noise_draw,
+            continues=run.continues,
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
             elapsed_seconds=run.elapsed_seconds,

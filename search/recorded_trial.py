@@ -28,7 +28,7 @@ class RecordedTrial:
         study: The content of `study.json`.
         number: Of the trial in its study.
         replicate: Which of its runs.
-        purpose: Of the run: `search`, `race` or `confirmation`.
+        purpose: Of the run: `search`, `race`, `confirmation` or `shadow`.
         fold: The part of the training set that it left out, if any.
         noise_draw: The noise that it was evaluated with.
         state: As it ended, or RUNNING.

@@ -30,6 +30,7 @@ from search.median import MedianStopping
 from search.proposer import Proposer
 from search.scheduling import Halving
 from search.seen_trial import SeenTrial
+from search.shadow import shadow_claims
 from search.study import StudySpec
 
 # What was measured again, by run and kimg.
@@ -141,8 +142,12 @@ class Refold:
         self._judge("decision", line, "the next phase", _fields(event), (_fields(now),))
 
     def _judge_claim(self, line: int, event: Replicated) -> None:
-        phase = racing if event.purpose == "race" else confirming
-        now = next(iter(phase.claims(self._spec, self._ledger)), None)
+        claims = {
+            "race": racing.claims,
+            "confirmation": confirming.claims,
+            "shadow": shadow_claims,
+        }
+        now = next(iter(claims[event.purpose](self._spec, self._ledger)), None)
         subject = f"the next run of a {event.purpose}"
         self._judge("decision", line, subject, _fields(event), (_fields(now),))
 

@@ -123,6 +123,10 @@ class RepeatableStudy:
             # Also what a lost attempt measured: it was judged by then.
             if isinstance(event, Measured):
                 measured[event.run][event.kimg] = event.metrics
+        for run in self.ledger.runs:
+            if run.continues is not None:  # a course that began under another replicate
+                before = measured[RunKey(run.number, run.continues)]
+                measured[run.key] = {**before, **measured[run.key]}
         return [
             self._recorded(run, study, dict(sorted(measured[run.key].items())))
             for run in self.ledger.runs

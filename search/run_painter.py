@@ -213,6 +213,7 @@ def _run_facts(run: RunState) -> dict[str, object]:
         "purpose": run.purpose,
         "fold": run.fold,
         "noise_draw": run.noise_draw,
+        "continues": run.continues,
         "state": run.state,
         "reason": run.reason and run.reason[:_REASON_LENGTH],
         "seed": run.seed,

@@ -11,6 +11,7 @@ from search.events import (
     Measured,
     Paused,
     Purpose,
+    Replicated,
     Retried,
     RunEvent,
     RunKey,
@@ -25,7 +26,10 @@ THEN = " then "
 
 @dataclass(kw_only=True)
 class RunState:
-    """All that is known about one run; `checkpoint` is the latest one on its course."""
+    """All that is known about one run.
+
+    `checkpoint` is the latest one on its course: at first that of the run which it `continues`.
+    """
 
     number: int
     replicate: int
@@ -34,6 +38,7 @@ class RunState:
     fold: int | None
     noise_draw: int
     claimed_at: datetime
+    continues: int | None = None
     state: TrialStateName = "RUNNING"
     measurements: list[Measured] = field(default_factory=list)
     checkpoint: Checkpointed | None = None
@@ -84,6 +89,29 @@ class RunState:
     def copy(self) -> Self:
         """A copy that later events do not change."""
         return replace(self, measurements=list(self.measurements))
+
+    def continued(self, claim: Replicated) -> Self:
+        """The shadow that goes on where this run was stopped, with the course up to there."""
+        checkpoint, kimg = self.checkpoint, 0.0
+        if checkpoint is not None:
+            kimg = checkpoint.kimg
+            checkpoint = checkpoint.model_copy(update={"replicate": claim.replicate})
+        course = [m for m in self.measurements if m.kimg <= kimg]
+        return type(self)(
+            number=self.number,
+            replicate=claim.replicate,
+            purpose=claim.purpose,
+            seed=claim.seed,
+            fold=claim.fold,
+            noise_draw=claim.noise_draw,
+            claimed_at=claim.at,
+            continues=self.replicate,
+            measurements=[m.model_copy(update={"replicate": claim.replicate}) for m in course],
+            checkpoint=checkpoint,
+            streams=self.streams,
+            torch=self.torch,
+            processor=self.processor,
+        )
 
     def refusal(self, event: RunEvent) -> str | None:
         """Says why `event` cannot happen to this run now; None where it can."""

@@ -114,6 +114,8 @@ class SchedulerSection(StrictModel):
             each rung, and the best are taken further.
         paired: Whether a rung stops only who is clearly behind, point by point (`asha` and
             `hyperband`).
+        shadow: Share of the stopped trials that is trained on to the full budget after the
+            search, to report how many were stopped wrongly.
     """
 
     kind: Literal["asha", "hyperband", "median", "none"] = "asha"
@@ -121,9 +123,13 @@ class SchedulerSection(StrictModel):
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     mode: Literal["stopping", "promotion"] = "stopping"
     paired: bool = False
+    shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.kind == "none" and self.shadow:
+            message = f"`shadow` needs a `kind` that stops trials, but got shadow={self.shadow}"
+            raise ProblemsError([Problem(("shadow",), message)])
         if self.kind != "none" and self.grace_kimg is None:
             message = f"`grace_kimg` must be given where `kind` is {self.kind}, but it is missing"
             raise ProblemsError([Problem((), message)])

@@ -87,6 +87,17 @@ class TrialState:
         return [run for run in self.runs.values() if run.purpose == "search"]
 
     @property
+    def own_runs(self) -> list[RunState]:
+        """All but shadows, which tell of the rule that stopped it and are nothing to the trial."""
+        return [run for run in self.runs.values() if run.purpose != "shadow"]
+
+    @property
+    def shadows(self) -> dict[int, RunState]:
+        """The runs that continue stopped ones, by the replicate that they continue."""
+        found = [run for run in self.runs.values() if run.purpose == "shadow"]
+        return {run.continues: run for run in found if run.continues is not None}
+
+    @property
     def confirmations(self) -> list[RunState]:
         """The runs that confirm it."""
         return [run for run in self.runs.values() if run.purpose == "confirmation"]
@@ -126,8 +137,8 @@ class TrialState:
 
     @property
     def measurements(self) -> list[Measured]:
-        """Those of all its runs, run by run."""
-        return [measured for run in self.runs.values() for measured in run.measurements]
+        """Those of all its own runs, run by run."""
+        return [measured for run in self.own_runs for measured in run.measurements]
 
     @property
     def kimg(self) -> float:
@@ -137,22 +148,22 @@ class TrialState:
     @property
     def total_kimg(self) -> float:
         """Training up to the last measurement in kimg, summed over runs."""
-        return sum(run.total_kimg for run in self.runs.values())
+        return sum(run.total_kimg for run in self.own_runs)
 
     @property
     def elapsed_seconds(self) -> float:
         """Training time up to the last measurement in seconds, summed over runs."""
-        return sum(run.elapsed_seconds for run in self.runs.values())
+        return sum(run.elapsed_seconds for run in self.own_runs)
 
     @property
     def retries(self) -> int:
         """How often a machine failed under it."""
-        return sum(run.retries for run in self.runs.values())
+        return sum(run.retries for run in self.own_runs)
 
     @property
     def started_at(self) -> datetime | None:
         """When its first run began."""
-        return min((r.started_at for r in self.runs.values() if r.started_at), default=None)
+        return min((r.started_at for r in self.own_runs if r.started_at), default=None)
 
     @property
     def ended_at(self) -> datetime | None:
