@@ -33,7 +33,7 @@ PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]
-Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued"]
+Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued", "exploit"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
 # Why a run is made: for the search itself, to tell two trials apart, to confirm the best, or to
@@ -91,12 +91,24 @@ class SessionClosed(_Event):
     reason: CloseReason
 
 
+class Donor(BaseModel):
+    """The trial from whose state another one begins, and where that lies, as in `Checkpointed`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: Count
+    kimg: Annotated[Finite, Field(gt=0.0)]
+    path: str
+
+
 class Proposed(_Event):
     """A cell was claimed under the next number, and with it the trial's runs.
 
     `seed` is that of the first run, `further_seeds` are those of its other replicates. With
     `folds` above 1, replicate r leaves fold r mod `folds` out of its training set. `request` is
     the one that asked for it, if any.
+
+    An exploit `replaces` a trial of a population, and begins from the state of its `donor`.
     """
 
     event: Literal["proposed"] = "proposed"
@@ -109,6 +121,19 @@ class Proposed(_Event):
     further_seeds: tuple[Int64, ...] = ()
     folds: Annotated[int, Field(ge=1)] = 1
     request: str | None = None
+    donor: Donor | None = None
+    replaces: Count | None = None
+
+    @model_validator(mode="after")
+    def _exploits_whole(self) -> Self:
+        if {self.stage == "exploit", self.donor is not None, self.replaces is not None} == {
+            True,
+            False,
+        }:
+            raise ValueError("an exploit, and no other trial, has a donor and replaces a trial")
+        if self.donor is not None and self.further_seeds:
+            raise ValueError("an exploit has one run")
+        return self
 
     def fold(self, replicate: int) -> int | None:
         """The fold that a replicate leaves out, None where there are none."""

@@ -140,11 +140,16 @@ class RepeatableStudy:
         measurements: Mapping[float, Mapping[str, float]],
     ) -> RecordedTrial:
         which = f":{run.replicate}" if run.replicate else ""
+        donor = self.ledger.trials[run.number].donor if run.inherited_kimg else None
         return RecordedTrial(
             place=f"{self.folder}:{run.number}{which}",
             study=study,
             params=self.ledger.trials[run.number].params,
             pack=run.pack or 1,
             measurements=measurements,
+            donor=self._recorded(self.ledger.trials[donor.number].first, study, {})
+            if donor
+            else None,
+            donor_kimg=donor.kimg if donor else 0.0,
             **{name: getattr(run, name) for name in _AS_IN_THE_RUN},
         )

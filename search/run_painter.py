@@ -204,6 +204,9 @@ def _shared_facts(trial: TrialState) -> dict[str, object]:
         "number": trial.number,
         "stage": trial.stage,
         "stage_index": trial.stage_index,
+        "replaces": trial.replaces,
+        "donor": trial.donor and trial.donor.number,
+        "donor_kimg": trial.donor and trial.donor.kimg,
     }
 
 

@@ -28,7 +28,8 @@ THEN = " then "
 class RunState:
     """All that is known about one run.
 
-    `checkpoint` is the latest one on its course: at first that of the run which it `continues`.
+    `checkpoint` is the latest one on its course: at first that of the run which it `continues`, or
+    of its trial's donor; `inherited_kimg` is what such a donor had trained.
     """
 
     number: int
@@ -42,6 +43,7 @@ class RunState:
     state: TrialStateName = "RUNNING"
     measurements: list[Measured] = field(default_factory=list)
     checkpoint: Checkpointed | None = None
+    inherited_kimg: float = 0.0
     active: bool = False  # an attempt of this session is on a machine
     attempts: int = 0
     retries: int = 0
@@ -106,6 +108,7 @@ class RunState:
             noise_draw=claim.noise_draw,
             claimed_at=claim.at,
             continues=self.replicate,
+            inherited_kimg=self.inherited_kimg,
             measurements=[m.model_copy(update={"replicate": claim.replicate}) for m in course],
             checkpoint=checkpoint,
             streams=self.streams,
@@ -179,7 +182,9 @@ class RunState:
             return "an attempt of this session is running it already"
         if event.attempt != self.attempts:
             return f"`attempt == {self.attempts}` must hold, but got attempt={event.attempt}"
-        known = {0.0} if self.checkpoint is None else {0.0, self.checkpoint.kimg}
+        known = {0.0} if not self.inherited_kimg else set()
+        if self.checkpoint is not None:
+            known.add(self.checkpoint.kimg)
         if event.from_kimg not in known:
             return (
                 f"`from_kimg` must be that of a checkpoint, one of {sorted(known)}, "

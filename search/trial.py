@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import fmean, stdev
 from typing import Self
 
-from search.events import Measured, Params, Stage
+from search.events import Donor, Measured, Params, Stage
 from search.redraw import redraw_standard_error
 from search.run_state import Direction, RunState, TrialStateName
 
@@ -62,6 +62,8 @@ class TrialState:
         seed: That of its first run.
         promoted_kimg: The last rung that it was promoted from, where rungs pause trials.
         stop_asked: Why it is to end though its rungs let it go on.
+        donor: From whose state it begins, if from any.
+        replaces: The trial of the population whose place it takes.
         runs: Its trainings by replicate.
     """
 
@@ -74,6 +76,8 @@ class TrialState:
     proposed_at: datetime
     promoted_kimg: float = -1.0
     stop_asked: str | None = None
+    donor: Donor | None = None
+    replaces: int | None = None
     runs: dict[int, RunState] = field(default_factory=dict)
 
     @property
