@@ -22,6 +22,12 @@ PER_MEMBER = frozenset(
     }
 )
 
+# Of these the ones that still matter to a member that has begun: another member of the same
+# signature can go on from its state with other values of them.
+CHANGEABLE = PER_MEMBER - {
+    *("g_init_range", "g_condition_init_range", "d_init_range", "d_condition_init_range")
+}
+
 
 def signature(config: GANConfig) -> Hashable:
     """Returns what the configurations of members that can be fused have in common."""

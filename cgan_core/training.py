@@ -17,7 +17,7 @@ from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.model import Model
-from cgan_core.population import Population
+from cgan_core.population import Population, signature
 from cgan_core.replacing import replacing
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
@@ -175,28 +175,52 @@ class Trainer:
         Raises:
             CheckpointError: if it is missing, broken, or of other configurations, seeds or data.
         """
-        try:
-            progress = json.loads((folder / PROGRESS_FILE).read_text())
-            seconds = float(progress.pop("seconds"))
-            streams = progress.pop("streams", ["host"])  # it was written before there were others
-            progress["configs"] = [_completed(config) for config in progress["configs"]]
-            state = load_file(folder / STATE_FILE)
-        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-            raise CheckpointError(f"{folder}: not a whole checkpoint ({error})") from error
-        if progress != self._identity():
+        progress, state = _read(folder)
+        identity = {key: progress[key] for key in ("configs", "seeds")}
+        if identity != self._identity():
             raise CheckpointError(f"{folder}: of other configurations or seeds than this trainer")
+        self._take(folder, progress, state)
+        self.elapsed_seconds = progress["seconds"]
+
+    def inherit(self, folder: Path) -> None:
+        """Goes on from a checkpoint of others with the own configurations and seeds.
+
+        The others may differ in what `population.CHANGEABLE` names, and in their seeds: the
+        exploit step of population based training (Jaderberg et al. 2017).
+
+        Raises:
+            CheckpointError: if it is missing, broken, or of members of another signature.
+        """
+        progress, state = _read(folder)
+        others = [signature(GANConfig.from_mapping(config)) for config in progress["configs"]]
+        if others != [signature(member.config) for member in self.members]:
+            raise CheckpointError(f"{folder}: of members of another signature than this trainer's")
+        self._take(folder, progress, state)
+
+    def _take(self, folder: Path, progress: Mapping[str, Any], state: dict[str, Tensor]) -> None:
         try:
             self.load_state_dict(state)
         except (LookupError, RuntimeError) as error:
             raise CheckpointError(f"{folder}: does not fit the data ({error})") from error
-        self.elapsed_seconds = seconds
-        self.streams |= set(streams)
+        self.streams |= set(progress["streams"])
 
     def _identity(self) -> dict[str, object]:
         return {
             "configs": [member.config.to_mapping() for member in self.members],
             "seeds": [member.seed for member in self.members],
         }
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Reads what `Checkpoint.save` wrote."""
+    try:
+        progress = json.loads((folder / PROGRESS_FILE).read_text())
+        progress["seconds"] = float(progress["seconds"])
+        progress.setdefault("streams", ["host"])  # it was written before there were others
+        progress["configs"] = [_completed(config) for config in progress["configs"]]
+        return progress, load_file(folder / STATE_FILE)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: not a whole checkpoint ({error})") from error
 
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:

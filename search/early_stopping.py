@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.generations import Generations
 from search.hyperband import Hyperband, make_brackets
 from search.median import MedianStopping
 from search.paired import RungPoints
@@ -17,19 +18,21 @@ class EarlyStopping:
 
     Attributes:
         rule: Who stops: a pure function of the ledger, and of the points of rungs where it is
-            paired. None where trials are promoted instead.
+            paired. None where trials are promoted instead, or are a population.
         waiting: Where runs wait at rungs; None where each trial has one run and is not promoted.
         points: Where the points of rungs are kept; None where the rule does not ask for them.
     """
 
     rule: Halving | Hyperband | MedianStopping | None
-    waiting: AmongReplicates | ForPromotion | None = None
+    waiting: AmongReplicates | ForPromotion | Generations | None = None
     points: RungPoints | None = None
 
 
 def early_stopping(spec: StudySpec, output: Path) -> EarlyStopping | None:
     """Creates the rule of a study; None where every trial trains to its full budget."""
     scheduler, budget, objective = spec.scheduler, spec.budget, spec.objective
+    if scheduler.kind == "pbt":
+        return EarlyStopping(rule=None, waiting=Generations(spec))
     grace, factor = scheduler.grace_kimg, scheduler.reduction_factor
     if scheduler.kind == "none" or grace is None:
         return None

@@ -33,11 +33,12 @@ PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]
-Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued"]
+Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued", "exploit"]
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
-# Why a run is made: for the search itself, to tell two trials apart, or to confirm the best.
-Purpose = Literal["search", "race", "confirmation"]
+# Why a run is made: for the search itself, to tell two trials apart, to confirm the best, or to
+# see what a trial that was stopped would have come to.
+Purpose = Literal["search", "race", "confirmation", "shadow"]
 
 
 class RunKey(NamedTuple):
@@ -90,12 +91,24 @@ class SessionClosed(_Event):
     reason: CloseReason
 
 
+class Donor(BaseModel):
+    """The trial from whose state another one begins, and where that lies, as in `Checkpointed`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: Count
+    kimg: Annotated[Finite, Field(gt=0.0)]
+    path: str
+
+
 class Proposed(_Event):
     """A cell was claimed under the next number, and with it the trial's runs.
 
     `seed` is that of the first run, `further_seeds` are those of its other replicates. With
     `folds` above 1, replicate r leaves fold r mod `folds` out of its training set. `request` is
     the one that asked for it, if any.
+
+    An exploit `replaces` a trial of a population, and begins from the state of its `donor`.
     """
 
     event: Literal["proposed"] = "proposed"
@@ -108,6 +121,19 @@ class Proposed(_Event):
     further_seeds: tuple[Int64, ...] = ()
     folds: Annotated[int, Field(ge=1)] = 1
     request: str | None = None
+    donor: Donor | None = None
+    replaces: Count | None = None
+
+    @model_validator(mode="after")
+    def _exploits_whole(self) -> Self:
+        if {self.stage == "exploit", self.donor is not None, self.replaces is not None} == {
+            True,
+            False,
+        }:
+            raise ValueError("an exploit, and no other trial, has a donor and replaces a trial")
+        if self.donor is not None and self.further_seeds:
+            raise ValueError("an exploit has one run")
+        return self
 
     def fold(self, replicate: int) -> int | None:
         """The fold that a replicate leaves out, None where there are none."""
@@ -118,15 +144,24 @@ class Replicated(_Event):
     """A further run of a trial was claimed, under the next replicate.
 
     `noise_draw` says which noise it is evaluated with: 0 for that of the search.
+    A shadow `continues` a stopped run of its trial: it has that run's seed, fold and course, and
+    goes on from its checkpoint.
     """
 
     event: Literal["replicated"] = "replicated"
     number: Count
     replicate: Annotated[int, Field(ge=1)]
-    purpose: Literal["race", "confirmation"]
+    purpose: Literal["race", "confirmation", "shadow"]
     seed: Int64
     fold: Count | None = None
     noise_draw: Count = 0
+    continues: Count | None = None
+
+    @model_validator(mode="after")
+    def _continues_as_a_shadow(self) -> Self:
+        if (self.purpose == "shadow") != (self.continues is not None):
+            raise ValueError("a shadow, and no other run, must say which run it continues")
+        return self
 
 
 class Promoted(_Event):

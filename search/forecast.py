@@ -180,7 +180,8 @@ def _study(
 
 def _pruner(spec: StudySpec, curves: PricedCurves) -> Pruner:
     scheduler = spec.scheduler
-    rule: str = scheduler.kind
+    # What a population stops it begins again elsewhere: it costs what it would if it stopped none.
+    rule = "none" if scheduler.kind == "pbt" else str(scheduler.kind)
     if rule == "asha" and scheduler.paired:
         rule = "paired"
     elif scheduler.mode == "promotion":

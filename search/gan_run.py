@@ -239,6 +239,11 @@ class GANRun:
         self.best = BestState.load(folder)
         self._aim()
 
+    def inherit(self, folder: Path) -> None:
+        """Takes up the nets of another trial; what was its best stays with that."""
+        self.trainer.inherit(folder)
+        self._aim()
+
     def close(self) -> None:
         """Frees its lane."""
         self.trainer.population.leave(self.member)

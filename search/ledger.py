@@ -7,7 +7,9 @@ from datetime import datetime
 from search.answers import Answers
 from search.constraints import Constraint
 from search.events import (
+    Checkpointed,
     ConfirmationOpened,
+    Donor,
     Event,
     Extended,
     LookedAtTest,
@@ -32,6 +34,7 @@ from search.trial import Direction, Objective, TrialState, TrialStateName
 __all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
 
 STATES: tuple[TrialStateName, ...] = ("RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
+# Those that a study has; only that of a population has exploits too.
 STAGES: tuple[Stage, ...] = ("manual", "random_grid", "full_grid", "model", "enqueued")
 _SIGNIFICANT_DIGITS = 12
 
@@ -192,7 +195,8 @@ class Ledger:
     def count_by_stage(self) -> dict[Stage, int]:
         """How many trials each kind of stage has proposed, zeros included."""
         stages = [trial.stage for trial in self.trials.values()]
-        return {stage: stages.count(stage) for stage in STAGES}
+        kinds: tuple[Stage, ...] = (*STAGES, "exploit") if "exploit" in stages else STAGES
+        return {stage: stages.count(stage) for stage in kinds}
 
     def incumbent(
         self,
@@ -270,7 +274,19 @@ class Ledger:
             return f"`cell` must be {key}, but got cell={event.cell}"
         if key in self.cells:
             return f"its cell {key} is trial {self.cells[key]} already"
+        if event.donor is not None:
+            return self._refusal_to_exploit(event, event.donor)
         return self.answers.refusal(event, self.trials)
+
+    def _refusal_to_exploit(self, event: Proposed, donor: Donor) -> str | None:
+        if any(number not in self.trials for number in (donor.number, event.replaces)):
+            return "its donor and the trial that it replaces must be trials"
+        saved = self.trials[donor.number].first.checkpoint
+        if saved is None or (saved.kimg, saved.path) != (donor.kimg, donor.path):
+            return f"its donor {donor.number} has no such checkpoint at {donor.kimg} kimg"
+        if any(trial.replaces == event.replaces for trial in self.trials.values()):
+            return f"trial {event.replaces} is replaced already"
+        return None
 
     def _propose(self, event: Proposed) -> None:
         self.trials[event.number] = TrialState(
@@ -281,6 +297,8 @@ class Ledger:
             cell=event.cell,
             seed=event.seed,
             proposed_at=event.at,
+            donor=event.donor,
+            replaces=event.replaces,
         )
         self.cells[event.cell] = event.number
         self.answers.take(event)
@@ -292,6 +310,15 @@ class Ledger:
             return (
                 f"`replicate == {len(trial.runs)}` must hold, but got replicate={event.replicate}"
             )
+        if event.continues is None:
+            return None
+        stopped = trial.runs.get(event.continues)
+        if stopped is None or stopped.purpose != "search" or stopped.state != "STOPPED":
+            return f"its replicate {event.continues} is no run of the search that was stopped"
+        if (event.seed, event.fold) != (stopped.seed, stopped.fold):
+            return f"it must have seed and fold of replicate {event.continues}, which it continues"
+        if any(run.continues == event.continues for run in trial.runs.values()):
+            return f"its replicate {event.continues} is continued already"
         return None
 
     def _refusal_to_promote(self, event: Promoted) -> str | None:
@@ -314,11 +341,23 @@ class Ledger:
                 noise_draw=0,
                 claimed_at=event.at,
             )
+        if event.donor is not None:
+            self._inherit(runs[0], event.donor)
+
+    def _inherit(self, run: RunState, donor: Donor) -> None:
+        before = self.trials[donor.number].first
+        run.checkpoint = Checkpointed(number=run.number, kimg=donor.kimg, path=donor.path)
+        run.inherited_kimg = donor.kimg
+        run.streams, run.torch, run.processor = before.streams, before.torch, before.processor
 
     def _claim_further(self, event: Replicated) -> None:
         if event.purpose == "race":
             self.raced.append(event.number)
-        self.trials[event.number].runs[event.replicate] = RunState(
+        runs = self.trials[event.number].runs
+        if event.continues is not None:
+            runs[event.replicate] = runs[event.continues].continued(event)
+            return
+        runs[event.replicate] = RunState(
             number=event.number,
             replicate=event.replicate,
             purpose=event.purpose,

@@ -19,6 +19,7 @@ from search.look import test_scores
 from search.pareto import front_of
 from search.record import write_json_atomic
 from search.run_state import RunState
+from search.shadow import FalseKills
 from search.study import StudySpec
 from search.trial import TrialState
 
@@ -100,6 +101,7 @@ class Closing:
             "best": None if winner is None else self._best_entry(winner, run_ids),
             "pareto_front": self._front(),
             "confirmed": confirmed_entry(self._spec, self._ledger),
+            "shadow": self._shadow_entry(),
             "test": None if seen is None else seen["test"],
             "references": None if seen is None else seen["references"],
             "test_looks": len(self._ledger.looks),
@@ -107,6 +109,11 @@ class Closing:
         }
         write_json_atomic(self._output / SUMMARY_NAME, summary)
         return summary
+
+    def _shadow_entry(self) -> dict[str, Any] | None:
+        if not self._spec.scheduler.shadow:
+            return None
+        return FalseKills.of(self._spec, self._ledger, self._lines.untrained).to_mapping()
 
     def _seen(
         self,

@@ -1,4 +1,4 @@
-"""The phases of a study: search, race, confirmation, each in the time that it is given."""
+"""The phases of a study: search, race, confirmation, shadows, each in its time."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -7,6 +7,7 @@ from search import confirming, racing
 from search.events import Purpose, Replicated
 from search.history import History
 from search.lines import Lines
+from search.shadow import shadow_claims
 from search.stop_request import StopRequest, StudyInterrupted
 from search.study import StudySpec
 
@@ -67,7 +68,16 @@ class Phases:
                 f"{confirmation.seeds} fresh seeds each"
             )
             cut = self._phase("confirmation", 0.0) or cut
-        return cut
+        return self._shadows(cut=cut) or cut
+
+    def _shadows(self, *, cut: bool) -> bool:
+        """Trains a share of the stopped trials on, last of all and where time is left."""
+        if not cut:
+            self._claim(shadow_claims(self._spec, self._history.ledger))
+        if not self._unfinished("shadow"):
+            return False
+        self._say("training a share of the stopped trials on, to see what they would have been")
+        return self._phase("shadow", 0.0)
 
     def _phase(self, purpose: Purpose, kept_back: float) -> bool:
         left = self._seconds_left()

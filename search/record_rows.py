@@ -18,14 +18,19 @@ class TrialRecord:
     the measurements. `replicates` counts the runs averaged in `objective`; `points_error`,
     `redraw_error` and `replicates_error` are its standard errors from the evaluated points, from
     the generator's samples and from seeds and folds, `standard_error` the one that counts
-    (`search.trial.Objective`). `run_id` is the tracking run. What can differ from run to run
-    (`seed`, `node`, `device`, ...) is that of the first; the others are in `runs.parquet`.
+    (`search.trial.Objective`). `run_id` is the tracking run. An exploit of a population has the
+    place of the trial that it `replaces`, and began from the state of trial `donor` at
+    `donor_kimg`. What can differ from run to run (`seed`, `node`, `device`, ...) is that of the
+    first; the others are in `runs.parquet`.
     """
 
     number: int
     stage: str
     state: str
     params: dict[str, ParamValue] = field(default_factory=dict)
+    donor: int | None = None
+    donor_kimg: float | None = None
+    replaces: int | None = None
     seed: int | None = None
     objective: float | None = None
     standard_error: float | None = None
@@ -62,6 +67,9 @@ class TrialRecord:
             stage=trial.stage,
             state=trial.state,
             params=dict(trial.params),
+            donor=trial.donor.number if trial.donor else None,
+            donor_kimg=trial.donor.kimg if trial.donor else None,
+            replaces=trial.replaces,
             objective=scored.value if scored else None,
             standard_error=scored.standard_error if scored else None,
             points_error=scored.points_error if scored else None,
@@ -83,7 +91,8 @@ class TrialRecord:
 class RunRecord:
     """One run, a training of a trial, a row of `runs.parquet`.
 
-    `purpose` is `search`, `race` or `confirmation`; `fold` the part of the training set that it
+    `purpose` is `search`, `race`, `confirmation` or `shadow`, which has the course of the run that
+    it `continues` up to where that was stopped; `fold` the part of the training set that it
     left out and was scored on, `noise_draw` the noise it was scored with. `objective` is its
     best measurement in the units of the objective (nats), at `kimg`. `pack` is how many runs its
     process advanced together at most. `seed`, `fold`, `threads`, `streams`, `torch` and
@@ -98,6 +107,7 @@ class RunRecord:
     seed: int
     fold: int | None = None
     noise_draw: int = 0
+    continues: int | None = None
     objective: float | None = None
     kimg: float | None = None
     elapsed_seconds: float = 0.0
@@ -126,6 +136,7 @@ class RunRecord:
             state=run.state,
             fold=run.fold,
             noise_draw=run.noise_draw,
+            continues=run.continues,
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
             elapsed_seconds=run.elapsed_seconds,

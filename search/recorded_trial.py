@@ -28,7 +28,7 @@ class RecordedTrial:
         study: The content of `study.json`.
         number: Of the trial in its study.
         replicate: Which of its runs.
-        purpose: Of the run: `search`, `race` or `confirmation`.
+        purpose: Of the run: `search`, `race`, `confirmation` or `shadow`.
         fold: The part of the training set that it left out, if any.
         noise_draw: The noise that it was evaluated with.
         state: As it ended, or RUNNING.
@@ -42,6 +42,8 @@ class RecordedTrial:
         torch: Version; None as above.
         processor: Model; None as above.
         measurements: Metrics by name, by kimg in ascending order.
+        donor: The trial from whose state it begins, None where it begins anew.
+        donor_kimg: Where that trial stood.
     """
 
     place: str
@@ -62,6 +64,15 @@ class RecordedTrial:
     torch: str | None
     processor: str | None
     measurements: Mapping[float, Mapping[str, float]]
+    donor: "RecordedTrial | None" = None
+    donor_kimg: float = 0.0
+
+    @property
+    def lineage(self) -> str:
+        """The trials from whose states it begins, in words; empty where it begins anew."""
+        if self.donor is None:
+            return ""
+        return f", from trial {self.donor.number} at {self.donor_kimg:g} kimg{self.donor.lineage}"
 
     @property
     def infeasible(self) -> bool:
@@ -95,6 +106,8 @@ def read_trial(folder: Path, number: int, replicate: int = 0) -> RecordedTrial:
         params=trial.params,
         pack=run.pack or 1,
         measurements=dict(sorted(measured.items())),
+        donor=None if trial.donor is None else read_trial(folder, trial.donor),
+        donor_kimg=trial.donor_kimg or 0.0,
         **{name: getattr(run, name) for name in _AS_IN_THE_ROW},
     )
 

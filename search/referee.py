@@ -112,10 +112,14 @@ class Referee:
         """The state at `kimg` is in the folder `path`, relative to the output folder."""
         self._write(Checkpointed(**key._asdict(), kimg=kimg, path=path.as_posix()))
 
-    def checkpoint_of(self, key: RunKey) -> str | None:
-        """Returns the folder that the record would resume a run from."""
-        checkpoint = self._history.ledger.run(key).checkpoint
-        return None if checkpoint is None else checkpoint.path
+    def needed_checkpoints(self, key: RunKey) -> set[str]:
+        """The folders that the record would begin a run from, this one or any unfinished one.
+
+        An exploit begins from its donor's until it has saved its own, wherever the donor is now.
+        """
+        ledger = self._history.ledger
+        runs = [ledger.run(key), *ledger.unfinished()]
+        return {run.checkpoint.path for run in runs if run.checkpoint is not None}
 
     def retried(self, key: RunKey, cause: str) -> None:
         """An attempt was lost and another one will follow."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import confirming, racing
+from search import confirming, generations, racing
 from search.early_stopping import EarlyStopping, early_stopping
 from search.events import (
     ConfirmationOpened,
@@ -30,7 +30,9 @@ from search.median import MedianStopping
 from search.proposer import Proposer
 from search.scheduling import Halving
 from search.seen_trial import SeenTrial
+from search.shadow import shadow_claims
 from search.study import StudySpec
+from search.waiting import Decision
 
 # What was measured again, by run and kimg.
 Remeasured = Mapping[tuple[RunKey, float], Mapping[str, float]]
@@ -100,10 +102,10 @@ class Refold:
                 self._rulings.clear()
             case Proposed() if event.request is not None:
                 self.given["requested"] += 1
+            case Proposed(stage="exploit") | Promoted() | Ended(reason=generations.NAME):
+                self._judge_decision(line, event)
             case Proposed():
                 self._judge_proposal(line, event)
-            case Promoted():
-                self._judge_promotion(line, event)
             case RaceOpened() | ConfirmationOpened() if self._lines:
                 self._judge_opening(line, event, self._lines)
             case Replicated():
@@ -124,13 +126,13 @@ class Refold:
         # comes back, and then to a new trial without a second promotion.
         waiting = self._rules.waiting
         if waiting is not None and waiting.strict and not self._promoted:
-            self._judge("decision", line, "the next place", _NOBODY, (self._promotion(),))
+            self._judge("decision", line, "the next place", _NOBODY, (self._decision(),))
         now = self._proposer.propose(self._ledger)
         told = "no proposal" if now is None else _configuration(now)
         self._judge("proposal", line, f"trial {event.number}", _configuration(event), (told,))
 
-    def _judge_promotion(self, line: int, event: Promoted) -> None:
-        now = self._promotion(last=True)
+    def _judge_decision(self, line: int, event: Decision) -> None:
+        now = self._decision(last=True)
         self._judge("decision", line, "the next place", _named(event), (now,))
 
     def _judge_opening(
@@ -141,17 +143,21 @@ class Refold:
         self._judge("decision", line, "the next phase", _fields(event), (_fields(now),))
 
     def _judge_claim(self, line: int, event: Replicated) -> None:
-        phase = racing if event.purpose == "race" else confirming
-        now = next(iter(phase.claims(self._spec, self._ledger)), None)
+        claims = {
+            "race": racing.claims,
+            "confirmation": confirming.claims,
+            "shadow": shadow_claims,
+        }
+        now = next(iter(claims[event.purpose](self._spec, self._ledger)), None)
         subject = f"the next run of a {event.purpose}"
         self._judge("decision", line, subject, _fields(event), (_fields(now),))
 
-    def _promotion(self, *, last: bool = False) -> str:
+    def _decision(self, *, last: bool = False) -> str:
         waiting = self._rules.waiting
         if waiting is None:
             return _NOBODY
-        named = waiting.promotion(self._ledger)
-        return _named(named or (waiting.last_promotion(self._ledger) if last else None))
+        named = waiting.decision(self._ledger)
+        return _named(named or (waiting.last_decision(self._ledger) if last else None))
 
     def _rule(self, line: int, key: RunKey) -> None:
         """Asks the rules about a run that was just measured, as `Referee` does."""
@@ -207,7 +213,7 @@ class Refold:
         if waiting is None or not waiting.strict:
             return _GO_ON
         waits = waiting.waits(self._ledger.run(key), self._ledger)
-        over = waits and self._promotion(last=True) == _NOBODY
+        over = waits and self._decision(last=True) == _NOBODY
         return _stops(Halving.name) if over else _GO_ON
 
     def _measured_again(self, event: Measured) -> Measured:
@@ -235,10 +241,14 @@ def _stops(reason: str) -> str:
     return f"stops ({reason})"
 
 
-def _named(promoted: Promoted | None) -> str:
-    if promoted is None:
+def _named(decided: Decision | None) -> str:
+    if decided is None:
         return _NOBODY
-    return f"trial {promoted.number} promoted from {promoted.kimg:g} kimg"
+    if isinstance(decided, Proposed):
+        return f"trial {decided.number}: {_configuration(decided)}"
+    if isinstance(decided, Ended):
+        return f"trial {decided.number} {_stops(decided.reason or 'stopped')}"
+    return f"trial {decided.number} promoted from {decided.kimg:g} kimg"
 
 
 def _fields(event: RaceOpened | ConfirmationOpened | Replicated | None) -> str:
@@ -250,4 +260,5 @@ def _configuration(proposed: Proposed) -> str:
     params = json.dumps(proposed.params, sort_keys=True)
     seeds = " ".join(map(str, (proposed.seed, *proposed.further_seeds)))
     folds = f", {proposed.folds} folds" if proposed.folds > 1 else ""
-    return f"{proposed.stage} (stage {proposed.stage_index}) {params}, seeds {seeds}{folds}"
+    donor = f", from {proposed.donor.model_dump_json()}" if proposed.donor else ""
+    return f"{proposed.stage} (stage {proposed.stage_index}) {params}, seeds {seeds}{folds}{donor}"

@@ -123,6 +123,10 @@ class RepeatableStudy:
             # Also what a lost attempt measured: it was judged by then.
             if isinstance(event, Measured):
                 measured[event.run][event.kimg] = event.metrics
+        for run in self.ledger.runs:
+            if run.continues is not None:  # a course that began under another replicate
+                before = measured[RunKey(run.number, run.continues)]
+                measured[run.key] = {**before, **measured[run.key]}
         return [
             self._recorded(run, study, dict(sorted(measured[run.key].items())))
             for run in self.ledger.runs
@@ -136,11 +140,16 @@ class RepeatableStudy:
         measurements: Mapping[float, Mapping[str, float]],
     ) -> RecordedTrial:
         which = f":{run.replicate}" if run.replicate else ""
+        donor = self.ledger.trials[run.number].donor if run.inherited_kimg else None
         return RecordedTrial(
             place=f"{self.folder}:{run.number}{which}",
             study=study,
             params=self.ledger.trials[run.number].params,
             pack=run.pack or 1,
             measurements=measurements,
+            donor=self._recorded(self.ledger.trials[donor.number].first, study, {})
+            if donor
+            else None,
+            donor_kimg=donor.kimg if donor else 0.0,
             **{name: getattr(run, name) for name in _AS_IN_THE_RUN},
         )

@@ -16,6 +16,7 @@ from search.run_state import THEN
 from search.seat import OwnSeat, Place
 from search.study import StudySpec
 
+STEP_SECONDS = 2.0  # as a trial steps
 # What numbers depend on, of the packages whose versions a study records.
 _PACKAGES = ("numpy", "cgan-search", SOURCE)
 
@@ -28,9 +29,12 @@ def repeating(trial: RecordedTrial, output: Path) -> Iterator[OwnSeat]:
         trial: the record.
         output: where its pictures and points go; not the study's folder.
 
+    A trial that began from the state of another one does so again: its ancestors are trained
+    first, each as far as it was copied.
+
     Raises:
-        StudyError: The study's protocol is not that of this program, or its trial was trained by
-            two kinds of streams.
+        StudyError: The study's protocol is not that of this program, its trial was trained by
+            two kinds of streams, or an ancestor comes to no state.
         DataError: The study's data cannot be had, or are others now.
         SpecError: The study's spec is not one of this program.
     """
@@ -46,9 +50,9 @@ def repeating(trial: RecordedTrial, output: Path) -> Iterator[OwnSeat]:
         direction=spec.objective.direction,
         streams=_streams(trial),
     )
-    on_gpu = trial.device is not None and trial.device.startswith("cuda")
-    seat = OwnSeat(runs, "cuda:0" if on_gpu else "cpu", trial.pack)
-    seat.open(_config(trial, spec), None)
+    state = _donated(trial, spec, runs)
+    seat = _seat(trial, runs)
+    seat.open(_config(trial, spec) | {"donor": str(state)}, state)
     try:
         yield seat
     finally:
@@ -63,6 +67,36 @@ def check_repeatable(trial: RecordedTrial) -> None:
     """
     _protocol(trial)
     _streams(trial)
+
+
+def _seat(trial: RecordedTrial, runs: GANRuns) -> OwnSeat:
+    on_gpu = trial.device is not None and trial.device.startswith("cuda")
+    return OwnSeat(runs, "cuda:0" if on_gpu else "cpu", trial.pack)
+
+
+def _donated(trial: RecordedTrial, spec: StudySpec, runs: GANRuns) -> Path | None:
+    """Trains the donor of a trial, and its donors, and saves the state that the trial took."""
+    donor = trial.donor
+    if donor is None:
+        return None
+    before, seat = _donated(donor, spec, runs), _seat(donor, runs)
+    seat.open(_config(donor, spec) | {"donor": str(before)}, before)
+    try:
+        kimg = 0.0
+        while kimg < trial.donor_kimg:
+            progress = seat.step(STEP_SECONDS)
+            if progress.infeasible:
+                raise StudyError(
+                    f"{trial.place}: begins from trial {donor.number} at {trial.donor_kimg:g} "
+                    f"kimg, which does not come there again ({progress.infeasible})"
+                )
+            kimg = progress.kimg if progress.metrics is not None else kimg
+        folder = runs.output / f"donor-{trial.number}"
+        folder.mkdir()
+        seat.save(folder)
+    finally:
+        seat.close()
+    return folder
 
 
 def differences_of_place(trial: RecordedTrial, here: Place) -> str | None:

@@ -19,7 +19,7 @@ from search.journal import JournalError
 from search.parquet import RecordError
 from search.prepared import StudyError
 from search.recorded_trial import RecordedTrial, read_trial
-from search.repetition import differences_of_place, repeating
+from search.repetition import STEP_SECONDS, differences_of_place, repeating
 from search.replay import replay
 from search.study import SpecError
 from search.tracked_trial import read_tracked
@@ -27,7 +27,6 @@ from search.tracking_place import TrackingError
 
 DIFFERENT = 1
 TOLERANCE = 1e-3  # to which a score is the one its equation gives (docs/protocol.md)
-STEP_SECONDS = 2.0  # as a trial steps
 LINE_SECONDS = 15.0  # between lines that only say how far it is
 
 
@@ -177,7 +176,7 @@ def _title(trial: RecordedTrial, comparison: Comparison) -> str:
         until += f", then: {trial.reason}"
     study = trial.study["study"]
     which = f"{trial.number}, replicate {trial.replicate}," if trial.replicate else trial.number
-    return f"repeating trial {which} of study {study}, {trial.state}, {until}"
+    return f"repeating trial {which} of study {study}, {trial.state}, {until}{trial.lineage}"
 
 
 def _told(found: Sequence[Difference]) -> str:

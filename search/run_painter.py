@@ -204,6 +204,9 @@ def _shared_facts(trial: TrialState) -> dict[str, object]:
         "number": trial.number,
         "stage": trial.stage,
         "stage_index": trial.stage_index,
+        "replaces": trial.replaces,
+        "donor": trial.donor and trial.donor.number,
+        "donor_kimg": trial.donor and trial.donor.kimg,
     }
 
 
@@ -213,6 +216,7 @@ def _run_facts(run: RunState) -> dict[str, object]:
         "purpose": run.purpose,
         "fold": run.fold,
         "noise_draw": run.noise_draw,
+        "continues": run.continues,
         "state": run.state,
         "reason": run.reason and run.reason[:_REASON_LENGTH],
         "seed": run.seed,

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from search.events import Promoted, Purpose, RunKey
+from search.events import Purpose, RunKey
 from search.ledger import Ledger
 from search.run_state import RunState
-from search.waiting import Waiting
+from search.waiting import Decision, Waiting
 
 
 class RunQueue:
@@ -30,11 +30,11 @@ class RunQueue:
         begun = [run for run in wanting if run.attempts]
         return next((run.key for run in (*begun, *wanting)), None)
 
-    def promotion(self, ledger: Ledger, *, last: bool = False) -> Promoted | None:
-        """The promotion that makes a waiting run ready; `last` where nothing else is left."""
+    def decision(self, ledger: Ledger, *, last: bool = False) -> Decision | None:
+        """What is next to be recorded of waiting runs; `last` where nothing else is left."""
         if self._waiting is None:
             return None
-        return self._waiting.last_promotion(ledger) if last else self._waiting.promotion(ledger)
+        return self._waiting.last_decision(ledger) if last else self._waiting.decision(ledger)
 
     def idle(self, ledger: Ledger) -> RunKey | None:
         """A run that waits for others which are in training: better trained on than no run."""

@@ -11,6 +11,7 @@ from search.events import (
     Measured,
     Paused,
     Purpose,
+    Replicated,
     Retried,
     RunEvent,
     RunKey,
@@ -25,7 +26,11 @@ THEN = " then "
 
 @dataclass(kw_only=True)
 class RunState:
-    """All that is known about one run; `checkpoint` is the latest one on its course."""
+    """All that is known about one run.
+
+    `checkpoint` is the latest one on its course: at first that of the run which it `continues`, or
+    of its trial's donor; `inherited_kimg` is what such a donor had trained.
+    """
 
     number: int
     replicate: int
@@ -34,9 +39,11 @@ class RunState:
     fold: int | None
     noise_draw: int
     claimed_at: datetime
+    continues: int | None = None
     state: TrialStateName = "RUNNING"
     measurements: list[Measured] = field(default_factory=list)
     checkpoint: Checkpointed | None = None
+    inherited_kimg: float = 0.0
     active: bool = False  # an attempt of this session is on a machine
     attempts: int = 0
     retries: int = 0
@@ -84,6 +91,30 @@ class RunState:
     def copy(self) -> Self:
         """A copy that later events do not change."""
         return replace(self, measurements=list(self.measurements))
+
+    def continued(self, claim: Replicated) -> Self:
+        """The shadow that goes on where this run was stopped, with the course up to there."""
+        checkpoint, kimg = self.checkpoint, 0.0
+        if checkpoint is not None:
+            kimg = checkpoint.kimg
+            checkpoint = checkpoint.model_copy(update={"replicate": claim.replicate})
+        course = [m for m in self.measurements if m.kimg <= kimg]
+        return type(self)(
+            number=self.number,
+            replicate=claim.replicate,
+            purpose=claim.purpose,
+            seed=claim.seed,
+            fold=claim.fold,
+            noise_draw=claim.noise_draw,
+            claimed_at=claim.at,
+            continues=self.replicate,
+            inherited_kimg=self.inherited_kimg,
+            measurements=[m.model_copy(update={"replicate": claim.replicate}) for m in course],
+            checkpoint=checkpoint,
+            streams=self.streams,
+            torch=self.torch,
+            processor=self.processor,
+        )
 
     def refusal(self, event: RunEvent) -> str | None:
         """Says why `event` cannot happen to this run now; None where it can."""
@@ -151,7 +182,9 @@ class RunState:
             return "an attempt of this session is running it already"
         if event.attempt != self.attempts:
             return f"`attempt == {self.attempts}` must hold, but got attempt={event.attempt}"
-        known = {0.0} if self.checkpoint is None else {0.0, self.checkpoint.kimg}
+        known = {0.0} if not self.inherited_kimg else set()
+        if self.checkpoint is not None:
+            known.add(self.checkpoint.kimg)
         if event.from_kimg not in known:
             return (
                 f"`from_kimg` must be that of a checkpoint, one of {sorted(known)}, "

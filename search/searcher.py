@@ -5,7 +5,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.events import RunKey
+from search.checkpoints import run_folder
+from search.events import Ended, RunKey
 from search.history import History
 from search.proposer import Proposer
 from search.run_queue import RunQueue
@@ -79,22 +80,23 @@ class StudySearcher(Searcher):
         return {}
 
     def _next(self) -> RunKey | None:
-        """What a free place gets: a claimed run, else one promoted, else a new one, else any."""
+        """What a free place gets: a claimed run, one that waited, a new one, else any."""
         ledger, queue = self._history.ledger, self._queue
         return (
             queue.ready(ledger)
-            or self._promoted()
+            or self._decided()
             or self._new()
             or queue.idle(ledger)
-            or (None if queue.handed else self._promoted(last=True))
+            or (None if queue.handed else self._decided(last=True))
         )
 
-    def _promoted(self, *, last: bool = False) -> RunKey | None:
-        promoted = self._queue.promotion(self._history.ledger, last=last)
-        if promoted is None:
-            return None
-        self._history.append(promoted)
-        return self._queue.ready(self._history.ledger)
+    def _decided(self, *, last: bool = False) -> RunKey | None:
+        ledger = self._history.ledger
+        while (decision := self._queue.decision(ledger, last=last)) is not None:
+            self._history.append(decision)
+            if not isinstance(decision, Ended):  # of a trial that waited no longer
+                return self._queue.ready(ledger)
+        return None
 
     def _new(self) -> RunKey | None:
         if self._proposer is None:
@@ -112,6 +114,8 @@ class StudySearcher(Searcher):
     def _config(self, key: RunKey) -> dict[str, Any]:
         trial, run = self._history.ledger.trials[key.number], self._history.ledger.run(key)
         saved = self._output / run.checkpoint.path if run.checkpoint else None
+        donor = self._output / trial.donor.path if trial.donor and run.inherited_kimg else None
+        found = saved is not None and (saved.is_dir() or run.inherited_kimg > 0)
         return {
             "number": key.number,
             "replicate": key.replicate,
@@ -120,12 +124,8 @@ class StudySearcher(Searcher):
             "noise_draw": run.noise_draw,
             "params": dict(trial.params),
             "threads": self._threads,
-            "resume_from": str(saved) if saved and saved.is_dir() else None,
+            "resume_from": str(saved) if found else None,
+            "donor": str(donor) if donor else None,
             # New for each attempt, or checkpoints would be written over the one to resume from.
             "folder": f"{run_folder(key)}-{run.attempts:03d}",
         }
-
-
-def run_folder(key: RunKey) -> str:
-    """How the names of all folders begin that Tune keeps of a run."""
-    return f"{key.number:05d}-{key.replicate:02d}"

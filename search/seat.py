@@ -120,7 +120,10 @@ def open_run(lanes: Lanes[Any], trial: Mapping[str, Any], folder: Path | None) -
     run: TrialRun = lanes.open(trial)
     if folder is not None:
         try:
-            run.load(folder)
+            if str(folder) == trial.get("donor"):
+                run.inherit(folder)
+            else:
+                run.load(folder)
         except BaseException:
             run.close()  # its lane
             raise

@@ -21,6 +21,7 @@ from search.domains import (
     as_values,
 )
 from search.objective import Aim, ObjectiveSection
+from search.population_checks import check_population
 from search.sections import (
     BudgetSection,
     ConfirmSection,
@@ -104,6 +105,7 @@ class StudySpec(StrictModel):
         if not unsound:  # points and cells mean something only in a sound space
             trials, seed = self.budget.trials, self.seed
             problems += check_stages(self.stages, trials, self.space, self.model, seed)
+            problems += check_population(self)
         raise_any(unsound + problems)
         return self
 

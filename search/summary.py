@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.estimate import duration
+from search.shadow import describe_shadow
 from search.tracking_place import default_uri
 
 WIDTH = 100
@@ -30,9 +31,15 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
         lines.append("data: the bundled subset; never to be compared with full-MNIST numbers")
     if summary["best"] is None:
         place = f"summary: {output / 'summary.json'}"
-        return "\n".join([*lines, f"no winner: {_why_none(summary)}", place])
+        return "\n".join([*lines, f"no winner: {_why_none(summary)}", *_shadow(summary), place])
     told = [*_winner(summary["best"]), *_confirmed(summary["confirmed"]), *_front(summary)]
-    return "\n".join([*lines, *told, *_test(summary), *_places(summary, output)])
+    told += [*_test(summary), *_shadow(summary)]
+    return "\n".join([*lines, *told, *_places(summary, output)])
+
+
+def _shadow(summary: Mapping[str, Any]) -> list[str]:
+    entry = summary.get("shadow")  # older summaries have none
+    return [] if entry is None else [describe_shadow(entry)]
 
 
 def _why_none(summary: Mapping[str, Any]) -> str:

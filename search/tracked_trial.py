@@ -52,6 +52,12 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         raise RecordError(f"run {run_id}: is that of a study; give the run of one of its trials")
     if tags.get("replicates", "1") != "1":
         raise RecordError(f"run {run_id}: is that of several runs; give one of those below it")
+    if "donor" in tags:
+        raise RecordError(
+            f"run {run_id}: begins from the state of trial {tags['donor']} at "
+            f"{tags['donor_kimg']} kimg, whose record is not in this run; give "
+            "STUDY_FOLDER:NUMBER instead"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         client.download_artifacts(_study_of(client, tags[PARENT_TAG]), STUDY_NAME, scratch)
         study = read_study(Path(scratch))
@@ -71,6 +77,8 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         pack=int(tags.get("pack", "1")),
         threads=int(tags["threads"]) if "threads" in tags else None,
         measurements=_measurements(client, run),
+        donor=None,
+        donor_kimg=0.0,
         **{name: tags.get(name) for name in _TAGS},
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import fmean, stdev
 from typing import Self
 
-from search.events import Measured, Params, Stage
+from search.events import Donor, Measured, Params, Stage
 from search.redraw import redraw_standard_error
 from search.run_state import Direction, RunState, TrialStateName
 
@@ -62,6 +62,8 @@ class TrialState:
         seed: That of its first run.
         promoted_kimg: The last rung that it was promoted from, where rungs pause trials.
         stop_asked: Why it is to end though its rungs let it go on.
+        donor: From whose state it begins, if from any.
+        replaces: The trial of the population whose place it takes.
         runs: Its trainings by replicate.
     """
 
@@ -74,6 +76,8 @@ class TrialState:
     proposed_at: datetime
     promoted_kimg: float = -1.0
     stop_asked: str | None = None
+    donor: Donor | None = None
+    replaces: int | None = None
     runs: dict[int, RunState] = field(default_factory=dict)
 
     @property
@@ -85,6 +89,17 @@ class TrialState:
     def search_runs(self) -> list[RunState]:
         """The runs by which rungs judge the trial."""
         return [run for run in self.runs.values() if run.purpose == "search"]
+
+    @property
+    def own_runs(self) -> list[RunState]:
+        """All but shadows, which tell of the rule that stopped it and are nothing to the trial."""
+        return [run for run in self.runs.values() if run.purpose != "shadow"]
+
+    @property
+    def shadows(self) -> dict[int, RunState]:
+        """The runs that continue stopped ones, by the replicate that they continue."""
+        found = [run for run in self.runs.values() if run.purpose == "shadow"]
+        return {run.continues: run for run in found if run.continues is not None}
 
     @property
     def confirmations(self) -> list[RunState]:
@@ -126,8 +141,8 @@ class TrialState:
 
     @property
     def measurements(self) -> list[Measured]:
-        """Those of all its runs, run by run."""
-        return [measured for run in self.runs.values() for measured in run.measurements]
+        """Those of all its own runs, run by run."""
+        return [measured for run in self.own_runs for measured in run.measurements]
 
     @property
     def kimg(self) -> float:
@@ -137,22 +152,22 @@ class TrialState:
     @property
     def total_kimg(self) -> float:
         """Training up to the last measurement in kimg, summed over runs."""
-        return sum(run.total_kimg for run in self.runs.values())
+        return sum(run.total_kimg for run in self.own_runs)
 
     @property
     def elapsed_seconds(self) -> float:
         """Training time up to the last measurement in seconds, summed over runs."""
-        return sum(run.elapsed_seconds for run in self.runs.values())
+        return sum(run.elapsed_seconds for run in self.own_runs)
 
     @property
     def retries(self) -> int:
         """How often a machine failed under it."""
-        return sum(run.retries for run in self.runs.values())
+        return sum(run.retries for run in self.own_runs)
 
     @property
     def started_at(self) -> datetime | None:
         """When its first run began."""
-        return min((r.started_at for r in self.runs.values() if r.started_at), default=None)
+        return min((r.started_at for r in self.own_runs if r.started_at), default=None)
 
     @property
     def ended_at(self) -> datetime | None:

@@ -68,6 +68,10 @@ class TrialRun(Protocol):
         """Takes up the state that a snapshot wrote."""
         ...
 
+    def inherit(self, folder: Path) -> None:
+        """Begins from the state that a snapshot of another trial wrote, with the own values."""
+        ...
+
     def close(self) -> None:
         """Releases what the run holds."""
         ...

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
 from search.attempt import cause_of, place_of
+from search.checkpoints import TUNE_FOLDER, keep_newest
 from search.cluster import TrialResources
 from search.early_stopping import early_stopping
 from search.engine_seat import engines
@@ -24,7 +24,7 @@ from search.history import History
 from search.proposer import Proposer
 from search.referee import OnProgress, Referee
 from search.run_queue import RunQueue
-from search.searcher import StudySearcher, run_folder
+from search.searcher import StudySearcher
 from search.seat import OwnSeat, Seat
 from search.seen_trial import SeenTrial
 from search.steering import Steering
@@ -34,7 +34,6 @@ from search.trainable import StudyTrainable
 from search.trial_run import MakeLanes
 from search.tune_environment import tune_environment
 
-TUNE_FOLDER = "tune"
 MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
@@ -124,12 +123,7 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def _keep_newest(self, key: RunKey, count: int) -> None:
         # Tune's own num_to_keep would write its experiment state at every second checkpoint.
-        pattern = f"{run_folder(key)}-*/checkpoint_*"
-        folders = sorted((self._output / TUNE_FOLDER).glob(pattern))
-        recorded = self._referee.checkpoint_of(key)
-        for folder in folders[:-count]:
-            if recorded is None or folder != self._output / recorded:
-                shutil.rmtree(folder, ignore_errors=True)
+        keep_newest(self._output, key, count, self._referee.needed_checkpoints(key))
 
 
 class _Steward(_Unsaved, tune.Callback):

@@ -15,7 +15,7 @@ def point_at(space: Space, coordinates: Sequence[float]) -> Params:
     for name, fraction in zip(dependency_order(space), coordinates, strict=True):
         domain = active_domain(space[name], params)
         if domain is not None:
-            params[name] = domain.canonical(name, _value_at(domain, fraction))
+            params[name] = domain.canonical(name, value_at(domain, fraction))
     return params
 
 
@@ -28,7 +28,8 @@ def coordinates_of(space: Space, params: Mapping[str, Scalar]) -> list[float]:
     return coordinates
 
 
-def _value_at(domain: Domain, fraction: float) -> Scalar:
+def value_at(domain: Domain, fraction: float) -> Scalar:
+    """Returns a domain's value at a coordinate in [0, 1], but for rounding to its steps."""
     if isinstance(domain, CategoricalDomain):
         return domain.choices[_cell(fraction, len(domain.choices))]
     if domain.log:

@@ -4,12 +4,15 @@ import math
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Protocol
 
-from search.events import Promoted
+from search.events import Ended, Promoted, Proposed
 from search.ledger import Ledger
 from search.promotion import promote
 from search.run_state import RunState
 from search.scheduling import Course, course
 from search.trial import Direction
+
+# That a trial goes on, that it stops, or that another one takes its place.
+Decision = Promoted | Ended | Proposed
 
 
 class Waiting(Protocol):
@@ -25,11 +28,11 @@ class Waiting(Protocol):
         """Whether a run that is on no machine must not go on yet."""
         ...
 
-    def promotion(self, ledger: Ledger) -> Promoted | None:
-        """The trial that a free place should train on, if any waits for that."""
+    def decision(self, ledger: Ledger) -> Decision | None:
+        """What is next to be recorded of those that wait, so that one may go on."""
         ...
 
-    def last_promotion(self, ledger: Ledger) -> Promoted | None:
+    def last_decision(self, ledger: Ledger) -> Decision | None:
         """The same where nothing else is left to do."""
         ...
 
@@ -50,13 +53,13 @@ class AmongReplicates:
         """Whether it stands at a rung that another run of its trial has not come to."""
         trial = ledger.trials[run.number]
         behind = any(other.total_kimg < run.total_kimg for other in trial.search_runs)
-        return behind and _stands_at(run, self._levels(run.number)) is not None
+        return behind and stands_at(run, self._levels(run.number)) is not None
 
-    def promotion(self, ledger: Ledger) -> Promoted | None:
+    def decision(self, ledger: Ledger) -> Decision | None:
         """None: a trial that is not stopped goes on."""
         return None
 
-    def last_promotion(self, ledger: Ledger) -> Promoted | None:
+    def last_decision(self, ledger: Ledger) -> Decision | None:
         """None."""
         return None
 
@@ -81,10 +84,10 @@ class ForPromotion:
 
     def waits(self, run: RunState, ledger: Ledger) -> bool:
         """Whether it stands at a rung that its trial was not promoted from."""
-        rung = _stands_at(run, self._rungs)
+        rung = stands_at(run, self._rungs)
         return rung is not None and rung > ledger.trials[run.number].promoted_kimg
 
-    def promotion(self, ledger: Ledger) -> Promoted | None:
+    def decision(self, ledger: Ledger) -> Decision | None:
         """The trial that `promote` names."""
         named = promote(
             self._courses(ledger), self._passed(ledger), self._rungs, self._reduction_factor
@@ -93,7 +96,7 @@ class ForPromotion:
             return None
         return Promoted(number=named.number, kimg=self._rungs[named.rung])
 
-    def last_promotion(self, ledger: Ledger) -> Promoted | None:
+    def last_decision(self, ledger: Ledger) -> Decision | None:
         """The best of the highest rung where one waits, until one trial is trained in full.
 
         With fewer trials than the factor the top floor(n / factor) is nobody.
@@ -124,5 +127,6 @@ class ForPromotion:
         }
 
 
-def _stands_at(run: RunState, levels: Iterable[float]) -> float | None:
+def stands_at(run: RunState, levels: Iterable[float]) -> float | None:
+    """The level that a run was last measured at; None where it was between two."""
     return next((level for level in levels if math.isclose(run.total_kimg, level)), None)

@@ -7,6 +7,7 @@ from typing import Any
 
 from closed_form import ClosedFormRun, ClosedFormRuns, open_history
 
+from search.checkpoints import TUNE_FOLDER, keep_newest, run_folder
 from search.early_stopping import early_stopping
 from search.events import Event, Purpose, RunKey
 from search.history import History
@@ -17,7 +18,7 @@ from search.proposer import Proposer
 from search.referee import Referee
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher
-from search.seat import Place
+from search.seat import Place, open_run
 from search.stop_request import StopRequest
 from search.study import StudySpec
 
@@ -87,9 +88,8 @@ class FakePool:
             self.places[trial_id] = (key, self._open(key, given))
 
     def _open(self, key: RunKey, given: dict[str, Any]) -> ClosedFormRun:
-        run = self.lanes.open(given)
-        if given["resume_from"] is not None:
-            run.load(Path(given["resume_from"]))
+        folder = None if given["resume_from"] is None else Path(given["resume_from"])
+        run: ClosedFormRun = open_run(self.lanes, given, folder)  # type: ignore[assignment]
         place = Place(node="n", device="cpu", pid=1)
         restored = given["resume_from"] is not None
         self.referee.started(key, place, pack=1, restored=restored)
@@ -126,10 +126,11 @@ class FakePool:
 
     def _save(self, key: RunKey, run: ClosedFormRun) -> None:
         attempt = self.history.ledger.run(key).attempts
-        path = Path(f"tune/{key.number}-{key.replicate}-{attempt}-{run.steps}")
+        path = Path(f"{TUNE_FOLDER}/{run_folder(key)}-{attempt:03d}/checkpoint_{run.steps:06d}")
         (self.folder / path).mkdir(exist_ok=True, parents=True)
         run.snapshot().save(self.folder / path)
         self.referee.checkpointed(key, run.kimg, path)
+        keep_newest(self.folder, key, 1, self.referee.needed_checkpoints(key))
 
 
 def drive(

@@ -369,6 +369,42 @@ def test_checkpoint_of_another_population_is_refused(tmp_path: Path, other: Trai
         other.load(tmp_path)
 
 
+def test_a_net_goes_on_with_another_rate_and_seed(tmp_path: Path) -> None:
+    """From the same state, by its own streams: as one with its values that was put there."""
+    donor = Trainer(tiny_config(), SPLITS, seeds=0)
+    donor.advance(6)
+    donor.save(tmp_path)
+    config = tiny_config(learning_rate=0.01, momentum=0.7, d_dropout=0.3)
+    heir, twin = (Trainer(config, SPLITS, seeds=1) for _ in range(2))
+    heir.inherit(tmp_path)
+    assert equal(heir.members[0], donor.members[0])
+    assert heir.elapsed_seconds == 0.0
+    twin.load_state_dict(donor.state_dict())
+    heir.advance(5)
+    twin.advance(5)
+    donor.advance(5)
+    assert equal(heir.members[0], twin.members[0])
+    assert not equal(heir.members[0], donor.members[0])
+
+
+def test_with_the_same_values_it_goes_on_as_if_it_were_loaded(tmp_path: Path) -> None:
+    donor = Trainer(tiny_config(), SPLITS, seeds=0)
+    donor.advance(6)
+    donor.save(tmp_path)
+    heir = Trainer(tiny_config(), SPLITS, seeds=0)
+    heir.inherit(tmp_path)
+    heir.advance(5)
+    donor.advance(5)
+    assert equal(heir.members[0], donor.members[0])
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"batch_size": 5}, {"noise_dim": 6}])
+def test_another_signature_inherits_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    Trainer(tiny_config(), SPLITS, seeds=0).save(tmp_path)
+    with pytest.raises(CheckpointError, match="another signature"):
+        Trainer(tiny_config(**changes), SPLITS, seeds=0).inherit(tmp_path)
+
+
 def test_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     Trainer(tiny_config(), SPLITS, seeds=0).save(tmp_path)
     unlabelled = Trainer(tiny_config(), tiny_splits("none"), seeds=0)

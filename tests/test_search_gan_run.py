@@ -255,6 +255,26 @@ def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
         open_run(runs, seed=6).load(tmp_path / "saved")
 
 
+def test_an_heir_begins_from_the_state_of_its_donor_with_a_best_of_its_own(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    donor = open_run(runs)
+    advance(donor)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    donor.snapshot().save(folder)
+    params = {"learning_rate": 0.05, "d_dropout": 0.1}
+    seat = OwnSeat(runs)
+    seat.open({**TRIAL, "number": 5, "seed": 7, "params": params, "donor": str(folder)}, folder)
+    heir = seat._run
+    assert isinstance(heir, GANRun)
+    ours, theirs = heir.trainer.state_dict(), donor.trainer.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert heir.best.parameters is None
+    progress = seat.step(60.0)
+    assert progress.metrics is not None
+    assert (progress.kimg, heir.best.kimg) == (0.4, 0.4)
+
+
 def test_lanes_that_nobody_uses_make_room_for_another_signature(tmp_path: Path) -> None:
     model = {name: value for name, value in SMALL.items() if name != "g_joint_units"}
     lanes = make_runs(tmp_path, model=model)("cpu", 2)
