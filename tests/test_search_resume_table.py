@@ -32,6 +32,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "paired": {"kind": "asha", "grace_kimg": 100.0, "paired": True},
     "hyperband": {"kind": "hyperband", "grace_kimg": 100.0, "reduction_factor": 2},
     "median": {"kind": "median", "grace_kimg": 100.0},
+    "shadow": {"kind": "asha", "grace_kimg": 100.0, "shadow": 0.5},
+    "pbt": {"kind": "pbt", "interval_kimg": 100.0},
 }
 
 
