@@ -13,12 +13,13 @@ from search.history import History
 from search.ledger import LedgerError
 from search.lines import Lines
 from search.outcome import BEST_FOLDER, SUMMARY_NAME
-from search.prepared import PreparedStudy, check_same_spec, painter, read_study
+from search.prepared import PreparedStudy, painter
 from search.requests import waiting
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
+from search.study_file import check_same_spec, read_study
 from search.study_folder import check_free, never_begun, out_of_order
 from search.tracking import Tracker
 

@@ -1,66 +1,67 @@
-"""What can happen in a study: one frozen model an event, each one line of the journal."""
+"""What can happen in a study: one frozen model an event, each one line of the journal.
 
-import json
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, Self
+What can happen to a run is in `search.run_events`; it is exported here too, for whoever reads a
+journal takes events as they come, of studies and of runs alike.
+"""
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictFloat,
-    StrictStr,
-    TypeAdapter,
-    model_validator,
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from search.event_fields import Count, Dated, Finite, Int64, Kimg, Params, PlainJson, Seconds
+from search.run_events import (
+    Checkpointed,
+    Ended,
+    EndState,
+    Measured,
+    Paused,
+    Purpose,
+    Retried,
+    RunEvent,
+    RunKey,
+    Started,
 )
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Int64 = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
-ParamValue = StrictBool | Int64 | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr
-Params = dict[str, ParamValue]
+__all__ = [
+    "Answer",
+    "Checkpointed",
+    "CloseReason",
+    "ConfirmationOpened",
+    "Donor",
+    "EndState",
+    "Ended",
+    "Event",
+    "Extended",
+    "LookedAtTest",
+    "Measured",
+    "Paused",
+    "PhaseEvent",
+    "Promoted",
+    "Proposed",
+    "Purpose",
+    "RaceOpened",
+    "Replicated",
+    "RequestRefused",
+    "Retried",
+    "RunEvent",
+    "RunKey",
+    "SessionClosed",
+    "SessionEvent",
+    "SessionOpened",
+    "Stage",
+    "Started",
+    "StopAsked",
+    "StudyOpened",
+    "TrialEvent",
+    "from_line",
+    "to_line",
+]
 
-
-def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    json.dumps(value, allow_nan=False)  # raises ValueError: JSON has no NaN and would say null
-    return value
-
-
-PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
-Count = Annotated[int, Field(ge=0)]
-Kimg = Annotated[Finite, Field(ge=0.0)]
-Seconds = Annotated[Finite, Field(ge=0.0)]
 Stage = Literal["manual", "random_grid", "full_grid", "model", "enqueued", "exploit"]
-EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 CloseReason = Literal["finished", "interrupted", "time_budget", "failed"]
-# Why a run is made: for the search itself, to tell two trials apart, to confirm the best, or to
-# see what a trial that was stopped would have come to.
-Purpose = Literal["search", "race", "confirmation", "shadow"]
 
 
-class RunKey(NamedTuple):
-    """One training: a trial's number and which of its replicates."""
-
-    number: int
-    replicate: int = 0
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at: Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))] = Field(
-        default_factory=_now
-    )
-
-
-class StudyOpened(_Event):
+class StudyOpened(Dated):
     """First line of a journal: what is searched, on which data, by which protocol."""
 
     event: Literal["study_opened"] = "study_opened"
@@ -71,11 +72,11 @@ class StudyOpened(_Event):
     spec_digest: str
     dataset_digest: str
     protocol_digest: str
-    versions: PlainJson = {}
-    hardware: PlainJson = {}
+    versions: PlainJson = Field(default_factory=dict)
+    hardware: PlainJson = Field(default_factory=dict)
 
 
-class SessionOpened(_Event):
+class SessionOpened(Dated):
     """A driver took up the study (the first start too), with what it may add to the budget."""
 
     event: Literal["session_opened"] = "session_opened"
@@ -84,7 +85,7 @@ class SessionOpened(_Event):
     pid: int
 
 
-class SessionClosed(_Event):
+class SessionClosed(Dated):
     """A driver put the study down of its own accord."""
 
     event: Literal["session_closed"] = "session_closed"
@@ -101,7 +102,7 @@ class Donor(BaseModel):
     path: str
 
 
-class Proposed(_Event):
+class Proposed(Dated):
     """A cell was claimed under the next number, and with it the trial's runs.
 
     `seed` is that of the first run, `further_seeds` are those of its other replicates. With
@@ -140,7 +141,7 @@ class Proposed(_Event):
         return replicate % self.folds if self.folds > 1 else None
 
 
-class Replicated(_Event):
+class Replicated(Dated):
     """A further run of a trial was claimed, under the next replicate.
 
     `noise_draw` says which noise it is evaluated with: 0 for that of the search.
@@ -164,7 +165,7 @@ class Replicated(_Event):
         return self
 
 
-class Promoted(_Event):
+class Promoted(Dated):
     """A trial whose runs wait at a rung is to train on."""
 
     event: Literal["promoted"] = "promoted"
@@ -172,14 +173,14 @@ class Promoted(_Event):
     kimg: Kimg
 
 
-class RaceOpened(_Event):
+class RaceOpened(Dated):
     """These trials cannot be told apart: each is to be trained on one more seed, in every fold."""
 
     event: Literal["race_opened"] = "race_opened"
     numbers: tuple[Count, ...]
 
 
-class ConfirmationOpened(_Event):
+class ConfirmationOpened(Dated):
     """The search has ended; these trials, the best first, are to be trained on fresh seeds."""
 
     event: Literal["confirmation_opened"] = "confirmation_opened"
@@ -187,7 +188,7 @@ class ConfirmationOpened(_Event):
     seeds: Annotated[int, Field(ge=1)]
 
 
-class LookedAtTest(_Event):
+class LookedAtTest(Dated):
     """A winner was scored on the test set, which is done once unless asked for `again`.
 
     `scores` are what `summary.json` says of it, so that no crash makes a second look necessary.
@@ -200,82 +201,7 @@ class LookedAtTest(_Event):
     scores: PlainJson
 
 
-class _OfRun(_Event):
-    number: Count
-    replicate: Count = 0
-
-    @property
-    def run(self) -> RunKey:
-        """The run that it happened to."""
-        return RunKey(self.number, self.replicate)
-
-
-class Started(_OfRun):
-    """An attempt at a run began on a device, from scratch (0 kimg) or from a checkpoint.
-
-    `pid` is the process that trains it, `pack` how many trials that advances together at most.
-    `threads`, `streams`, `torch` and `processor` are what its numbers depend on beside seed and
-    configuration (`search.seat.Place`); None in journals that were written before they were.
-    """
-
-    event: Literal["started"] = "started"
-    attempt: Count
-    from_kimg: Kimg = 0.0
-    node: str
-    device: str
-    pid: int
-    pack: Annotated[int, Field(ge=1)] = 1
-    threads: Annotated[int, Field(ge=1)] | None = None
-    streams: str | None = None
-    torch: str | None = None
-    processor: str | None = None
-
-
-class Checkpointed(_OfRun):
-    """The whole state of a run was saved; `path` is relative to the output folder."""
-
-    event: Literal["checkpointed"] = "checkpointed"
-    kimg: Kimg
-    path: str
-
-
-class Measured(_OfRun):
-    """A run was scored; `elapsed_seconds` counts its own time since its first step."""
-
-    event: Literal["measured"] = "measured"
-    kimg: Kimg
-    elapsed_seconds: Seconds
-    metrics: dict[str, Finite]
-
-
-class Paused(_OfRun):
-    """A run was taken off its machine, to be gone on with from its checkpoint."""
-
-    event: Literal["paused"] = "paused"
-
-
-class Retried(_OfRun):
-    """A machine failed under a run, which keeps its number and will be started again."""
-
-    event: Literal["retried"] = "retried"
-    cause: str
-
-
-class Ended(_OfRun):
-    """A run reached its final state; INFEASIBLE and FAILED say why."""
-
-    event: Literal["ended"] = "ended"
-    state: EndState
-    reason: str | None = None
-
-    @model_validator(mode="after")
-    def _says_why(self) -> Self:
-        if self.state in ("INFEASIBLE", "FAILED") and not self.reason:
-            raise ValueError(f"a trial that ends {self.state} must have a reason")
-        return self
-
-
-class Extended(_Event):
+class Extended(Dated):
     """A running study was given more trials or seconds, as `request` asked."""
 
     event: Literal["extended"] = "extended"
@@ -284,7 +210,7 @@ class Extended(_Event):
     request: str
 
 
-class StopAsked(_Event):
+class StopAsked(Dated):
     """A trial is to end STOPPED for `reason` at its next result, at once if it waits."""
 
     event: Literal["stop_asked"] = "stop_asked"
@@ -293,7 +219,7 @@ class StopAsked(_Event):
     request: str
 
 
-class RequestRefused(_Event):
+class RequestRefused(Dated):
     """What was asked could not be done when its turn came, and why."""
 
     event: Literal["request_refused"] = "request_refused"
@@ -301,7 +227,6 @@ class RequestRefused(_Event):
     why: str
 
 
-RunEvent = Started | Checkpointed | Measured | Paused | Retried | Ended
 TrialEvent = Proposed | Replicated | Promoted | RunEvent
 SessionEvent = StudyOpened | SessionOpened | SessionClosed
 PhaseEvent = RaceOpened | ConfirmationOpened | LookedAtTest

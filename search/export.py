@@ -16,11 +16,11 @@ from search.command_line import DONE, USER_ERROR, Parser
 from search.journal import JournalError
 from search.lines import Lines
 from search.parquet import RecordError, replacing
-from search.prepared import StudyError, read_study
 from search.proposer import Proposer
 from search.record import TRIALS_NAME, read_trials
 from search.recorded_study import RecordedStudy
 from search.study import SpecError
+from search.study_file import StudyError, read_study
 from search.trial import TrialState
 
 

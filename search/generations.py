@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cgan_core.streams import stream
+from search.cell import cell_key
 from search.events import Donor, Ended, Promoted, Proposed
 from search.explore import perturbed
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.proposer import trial_seed
 from search.run_state import RunState
 from search.study import StudySpec

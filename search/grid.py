@@ -4,8 +4,8 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from search.cell import cell_key
 from search.domains import CategoricalDomain, Domain, FloatDomain, Params, Scalar
-from search.ledger import cell_key
 from search.space import Space, active_domain, dependency_order
 from search.spec_errors import Problem, ProblemsError, raise_any, show, suggestion
 

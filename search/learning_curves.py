@@ -13,10 +13,10 @@ import numpy as np
 from cgan_core.streams import stream
 from search.domains import FloatDomain, IntDomain, Params
 from search.neighbours import Neighbours
-from search.prepared import read_study
 from search.record import MeasurementRecord, RecordError, read_measurements, read_trials
 from search.space import Space
 from search.study import StudySpec
+from search.study_file import read_study
 
 _BLOCK = 256
 

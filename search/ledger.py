@@ -1,19 +1,15 @@
 """The state of a study: a pure fold of its events, in which every cell exists exactly once."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 
 from search.answers import Answers
+from search.claims import Claims
 from search.constraints import Constraint
 from search.events import (
-    Checkpointed,
     ConfirmationOpened,
-    Donor,
     Event,
     Extended,
     LookedAtTest,
-    ParamValue,
     Promoted,
     Proposed,
     RaceOpened,
@@ -29,38 +25,16 @@ from search.events import (
     TrialEvent,
 )
 from search.run_state import RunState
-from search.trial import Direction, Objective, TrialState, TrialStateName
-
-__all__ = ["STATES", "Direction", "Ledger", "LedgerError", "Objective", "TrialState", "cell_key"]
+from search.sessions import Sessions
+from search.trial import Direction, TrialState, TrialStateName
 
 STATES: tuple[TrialStateName, ...] = ("RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED")
 # Those that a study has; only that of a population has exploits too.
 STAGES: tuple[Stage, ...] = ("manual", "random_grid", "full_grid", "model", "enqueued")
-_SIGNIFICANT_DIGITS = 12
 
 
 class LedgerError(ValueError):
     """An event that the record so far does not allow."""
-
-
-def cell_key(params: Mapping[str, ParamValue]) -> str:
-    """Names the cell of a configuration: JSON with sorted keys and canonical numbers.
-
-    Floats are rounded to 12 significant digits; 1 and 1.0 name the same cell, and so do 0 and
-    -0.0, while `True`, `1` and `"1"` differ.
-    """
-    pairs = (f"{json.dumps(name)}:{_canonical(params[name])}" for name in sorted(params))
-    return "{" + ",".join(pairs) + "}"
-
-
-def _canonical(value: ParamValue) -> str:
-    if isinstance(value, bool | str):
-        return json.dumps(value)
-    if isinstance(value, float):
-        value = float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
-        if not value.is_integer() or abs(value) >= 10**_SIGNIFICANT_DIGITS:
-            return repr(value)
-    return str(int(value))
 
 
 class Ledger:
@@ -71,7 +45,6 @@ class Ledger:
         trials: Every trial by its number 0, 1, 2, ... in order.
         cells: The number under which each cell was claimed.
         sessions: The opening of each driver, in order.
-        session_open: Whether the last driver has not closed its session.
         race: Which trials were to be told apart last; None before the first time.
         raced: The number of each run that was claimed for that.
         confirmation: Which trials were to be confirmed last; None before the first time.
@@ -82,17 +55,15 @@ class Ledger:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.study: StudyOpened | None = None
-        self.trials: dict[int, TrialState] = {}
-        self.cells: dict[str, int] = {}
-        self.sessions: list[SessionOpened] = []
-        self.session_open = False
+        self._claims, self._sessions = Claims(), Sessions()
+        self.trials, self.cells = self._claims.trials, self._claims.cells
+        self.sessions = self._sessions.opened
         self.race: RaceOpened | None = None
         self.raced: list[int] = []
         self.confirmation: ConfirmationOpened | None = None
         self.looks: list[LookedAtTest] = []
         self.pack: int | None = None
         self.answers = Answers()
-        self._seen: list[datetime] = []  # the last event of each session
         for event in events:
             self.apply(event)
 
@@ -105,23 +76,21 @@ class Ledger:
         match event:
             case StudyOpened():
                 refusal = "a study is opened once, before all else" if self._begun() else None
-            case SessionOpened():
-                refusal = None  # a driver that was killed has not closed the session before
-            case SessionClosed():
-                refusal = None if self.session_open else "no session is open"
+            case SessionOpened() | SessionClosed():
+                refusal = self._sessions.refusal(event)
             case RaceOpened() | ConfirmationOpened():
                 unknown = [n for n in event.numbers if n not in self.trials]
                 refusal = f"trials {unknown} were never proposed" if unknown else None
             case LookedAtTest():
                 refusal = self._refusal_to_look(event)
             case Proposed():
-                refusal = self._refusal_to_propose(event)
+                refusal = self._claims.refusal(event) or self.answers.refusal(event, self.trials)
             case Extended() | StopAsked() | RequestRefused():
                 refusal = self.answers.refusal(event, self.trials)
             case _ if event.number not in self.trials:
                 refusal = f"trial {event.number} was never proposed"
             case Replicated():
-                refusal = self._refusal_to_replicate(event)
+                refusal = self._claims.refusal(event)
             case Promoted():
                 refusal = self._refusal_to_promote(event)
             case _ if event.replicate not in self.trials[event.number].runs:
@@ -142,10 +111,11 @@ class Ledger:
         match event:
             case StudyOpened():
                 self.study = event
-            case SessionOpened():
-                self._open_session(event)
-            case SessionClosed():
-                self.session_open = False
+            case SessionOpened() | SessionClosed():
+                self._sessions.take(event)
+                if self.session_open:  # the machines of the session before are gone
+                    for run in self.runs:
+                        run.active = False
             case RaceOpened():
                 self.race, self.raced = event, []
             case ConfirmationOpened():
@@ -153,9 +123,12 @@ class Ledger:
             case LookedAtTest():
                 self.looks.append(event)
             case Proposed():
-                self._propose(event)
+                self._claims.take(event)
+                self.answers.take(event)
             case Replicated():
-                self._claim_further(event)
+                self._claims.take(event)
+                if event.purpose == "race":
+                    self.raced.append(event.number)
             case Promoted():
                 self.trials[event.number].promoted_kimg = event.kimg
             case StopAsked():
@@ -167,8 +140,7 @@ class Ledger:
                 self.run(event.run).take(event)
                 if isinstance(event, Started):
                     self.pack = event.pack
-        if self._seen:
-            self._seen[-1] = max(self._seen[-1], event.at)
+        self._sessions.saw(event.at)
 
     def next_number(self) -> int:
         """The number that the next proposal must have."""
@@ -238,14 +210,12 @@ class Ledger:
     @property
     def extra_trials(self) -> int:
         """Trials added to the budget by later sessions (`--trials +N`) and by request."""
-        later = sum(session.extra_trials for session in self.sessions)
-        return later + self.answers.extra_trials
+        return self._sessions.extra_trials + self.answers.extra_trials
 
     @property
     def extra_seconds(self) -> float:
         """Seconds added to the time budget by later sessions (`+1h`) and by request."""
-        later = sum(session.extra_seconds for session in self.sessions)
-        return later + self.answers.extra_seconds
+        return self._sessions.extra_seconds + self.answers.extra_seconds
 
     @property
     def added_trials(self) -> int:
@@ -255,8 +225,12 @@ class Ledger:
     @property
     def spent_seconds(self) -> float:
         """Wall time of all sessions, each from its opening to its last event."""
-        ends = zip(self.sessions, self._seen, strict=True)
-        return sum((last - session.at).total_seconds() for session, last in ends)
+        return self._sessions.spent_seconds
+
+    @property
+    def session_open(self) -> bool:
+        """Whether the last driver has not closed its session."""
+        return self._sessions.is_open
 
     def _begun(self) -> bool:
         return self.study is not None or bool(self.trials) or bool(self.sessions)
@@ -266,61 +240,6 @@ class Ledger:
             return f"the test set was looked at already, for trial {self.looks[-1].number}"
         return None
 
-    def _refusal_to_propose(self, event: Proposed) -> str | None:
-        if event.number != self.next_number():
-            return f"`number == {self.next_number()}` must hold, but got number={event.number}"
-        key = cell_key(event.params)
-        if event.cell != key:
-            return f"`cell` must be {key}, but got cell={event.cell}"
-        if key in self.cells:
-            return f"its cell {key} is trial {self.cells[key]} already"
-        if event.donor is not None:
-            return self._refusal_to_exploit(event, event.donor)
-        return self.answers.refusal(event, self.trials)
-
-    def _refusal_to_exploit(self, event: Proposed, donor: Donor) -> str | None:
-        if any(number not in self.trials for number in (donor.number, event.replaces)):
-            return "its donor and the trial that it replaces must be trials"
-        saved = self.trials[donor.number].first.checkpoint
-        if saved is None or (saved.kimg, saved.path) != (donor.kimg, donor.path):
-            return f"its donor {donor.number} has no such checkpoint at {donor.kimg} kimg"
-        if any(trial.replaces == event.replaces for trial in self.trials.values()):
-            return f"trial {event.replaces} is replaced already"
-        return None
-
-    def _propose(self, event: Proposed) -> None:
-        self.trials[event.number] = TrialState(
-            number=event.number,
-            stage=event.stage,
-            stage_index=event.stage_index,
-            params=event.params,
-            cell=event.cell,
-            seed=event.seed,
-            proposed_at=event.at,
-            donor=event.donor,
-            replaces=event.replaces,
-        )
-        self.cells[event.cell] = event.number
-        self.answers.take(event)
-        self._claim_runs(event)
-
-    def _refusal_to_replicate(self, event: Replicated) -> str | None:
-        trial = self.trials[event.number]
-        if event.replicate != len(trial.runs):
-            return (
-                f"`replicate == {len(trial.runs)}` must hold, but got replicate={event.replicate}"
-            )
-        if event.continues is None:
-            return None
-        stopped = trial.runs.get(event.continues)
-        if stopped is None or stopped.purpose != "search" or stopped.state != "STOPPED":
-            return f"its replicate {event.continues} is no run of the search that was stopped"
-        if (event.seed, event.fold) != (stopped.seed, stopped.fold):
-            return f"it must have seed and fold of replicate {event.continues}, which it continues"
-        if any(run.continues == event.continues for run in trial.runs.values()):
-            return f"its replicate {event.continues} is continued already"
-        return None
-
     def _refusal_to_promote(self, event: Promoted) -> str | None:
         trial = self.trials[event.number]
         if trial.state != "RUNNING":
@@ -328,48 +247,3 @@ class Ledger:
         if event.kimg <= trial.promoted_kimg:
             return f"it was promoted from {trial.promoted_kimg} kimg already"
         return None
-
-    def _claim_runs(self, event: Proposed) -> None:
-        runs = self.trials[event.number].runs
-        for replicate, seed in enumerate((event.seed, *event.further_seeds)):
-            runs[replicate] = RunState(
-                number=event.number,
-                replicate=replicate,
-                purpose="search",
-                seed=seed,
-                fold=event.fold(replicate),
-                noise_draw=0,
-                claimed_at=event.at,
-            )
-        if event.donor is not None:
-            self._inherit(runs[0], event.donor)
-
-    def _inherit(self, run: RunState, donor: Donor) -> None:
-        before = self.trials[donor.number].first
-        run.checkpoint = Checkpointed(number=run.number, kimg=donor.kimg, path=donor.path)
-        run.inherited_kimg = donor.kimg
-        run.streams, run.torch, run.processor = before.streams, before.torch, before.processor
-
-    def _claim_further(self, event: Replicated) -> None:
-        if event.purpose == "race":
-            self.raced.append(event.number)
-        runs = self.trials[event.number].runs
-        if event.continues is not None:
-            runs[event.replicate] = runs[event.continues].continued(event)
-            return
-        runs[event.replicate] = RunState(
-            number=event.number,
-            replicate=event.replicate,
-            purpose=event.purpose,
-            seed=event.seed,
-            fold=event.fold,
-            noise_draw=event.noise_draw,
-            claimed_at=event.at,
-        )
-
-    def _open_session(self, event: SessionOpened) -> None:
-        self.sessions.append(event)
-        self._seen.append(event.at)
-        self.session_open = True
-        for run in self.runs:  # the machines of the session before are gone
-            run.active = False

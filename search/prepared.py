@@ -1,7 +1,6 @@
 """A study made ready in this process: its data, its protocol and what it will cost."""
 
 import dataclasses
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,13 +27,8 @@ from search.run_painter import RunPainter
 from search.run_picture import Dataset
 from search.seen_trial import SeenTrial
 from search.study import StudySpec
+from search.study_file import STUDY_NAME, StudyError, check_same_spec, read_study
 from search.warm_start import WarmStart
-
-STUDY_NAME = "study.json"
-
-
-class StudyError(ValueError):
-    """A study cannot be started or gone on with; the message says why and what to do."""
 
 
 class PreparedStudy:
@@ -198,56 +192,6 @@ def painter(
         flags=partial(lines.flags_of, spec),
         output=output,
     )
-
-
-def read_study(output: Path) -> dict[str, Any]:
-    """Reads `study.json`.
-
-    Raises:
-        StudyError: if there is none, or it is broken.
-    """
-    path = output / STUDY_NAME
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise StudyError(
-            f"{path}: is missing; is this the folder of a study? (A new one is started without "
-            "--resume)"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(content, dict) or not {"spec", "dataset", "dataset_digest"} <= {*content}:
-        raise StudyError(f"{path}: must be as the search wrote it; bring the unchanged file back")
-    return content
-
-
-def check_same_spec(spec: StudySpec, recorded: dict[str, Any], output: Path) -> None:
-    """Checks that a study is gone on with under the spec it began with.
-
-    Raises:
-        StudyError: naming each key that differs.
-    """
-    now = _flat(spec.model_dump(mode="json"))
-    then = _flat(StudySpec.from_mapping(recorded).model_dump(mode="json"))
-    changed = [
-        f"{key}: was {then.get(key)}, is now {now.get(key)}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]
-    if changed:
-        listed = "\n  ".join(changed[:5])
-        raise StudyError(
-            f"{output}: a resumed study keeps its spec, but these differ; give the flags it was "
-            f"started with, or another --output (only --trials +N and --time-budget +T extend "
-            f"it):\n  {listed}"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        parts = [_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
-        return {key: leaf for part in parts for key, leaf in part.items()}
-    return {prefix: value}
 
 
 def _check_labels(spec: StudySpec, splits: DataSplits) -> None:

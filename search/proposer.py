@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
+from search.cell import cell_key
 from search.domains import Params
 from search.events import Proposed
 from search.events import Stage as StageName
 from search.evolution import evolved_point
 from search.grid import all_cells, random_order
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.quasi_random import sobol_point
 from search.sampling import (
     DIVERGED,

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import pyarrow as pa
 
 from search.events import RunKey
-from search.ledger import Direction, Ledger
+from search.ledger import Ledger
 from search.parquet import (
     RecordError,
     dotted_columns,
@@ -24,6 +24,7 @@ from search.parquet import (
 )
 from search.points import Points, read_points, write_points
 from search.record_rows import MeasurementRecord, RunRecord, TrialRecord
+from search.run_state import Direction
 
 __all__ = [
     "MeasurementRecord",

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from search.events import Measured, ParamValue
+from search.event_fields import ParamValue
+from search.events import Measured
 from search.run_state import RunState
 from search.trial import Direction, TrialState
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from search.parquet import RecordError
-from search.prepared import STUDY_NAME, read_study
 from search.record import (
     RUNS_NAME,
     RunRecord,
@@ -15,6 +14,7 @@ from search.record import (
     read_runs,
     read_trials,
 )
+from search.study_file import STUDY_NAME, read_study
 
 _AS_IN_THE_ROW = ("state", "reason", "seed", "device", "threads", "streams", "torch", "processor")
 

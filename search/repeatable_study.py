@@ -12,11 +12,11 @@ from search.journal import Journal
 from search.ledger import Ledger, LedgerError
 from search.lines import Lines
 from search.parquet import RecordError
-from search.prepared import STUDY_NAME, read_study
 from search.recorded_trial import RecordedTrial
 from search.run_state import RunState
 from search.seen_trial import SeenTrial
 from search.study import SpecError, StudySpec
+from search.study_file import STUDY_NAME, read_study
 from search.warm_start import WarmStart
 
 _AS_IN_THE_RUN = (

@@ -10,11 +10,11 @@ from cgan_core.evaluation import PROTOCOL_VERSION, Protocol
 from search.data_source import DataSource
 from search.gan_run import GANRuns
 from search.machine import SOURCE, versions
-from search.prepared import StudyError
 from search.recorded_trial import RecordedTrial
 from search.run_state import THEN
 from search.seat import OwnSeat, Place
 from search.study import StudySpec
+from search.study_file import StudyError
 
 STEP_SECONDS = 2.0  # as a trial steps
 # What numbers depend on, of the packages whose versions a study records.

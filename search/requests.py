@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from search.events import Count, Params, Seconds
+from search.event_fields import Count, Params, Seconds
 
 REQUESTS_FOLDER = "requests"
 

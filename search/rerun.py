@@ -17,11 +17,11 @@ from search.command_line import DONE, INTERRUPTED, USER_ERROR, Parser
 from search.comparison import Comparison, Difference
 from search.journal import JournalError
 from search.parquet import RecordError
-from search.prepared import StudyError
 from search.recorded_trial import RecordedTrial, read_trial
 from search.repetition import STEP_SECONDS, differences_of_place, repeating
 from search.replay import replay
 from search.study import SpecError
+from search.study_file import StudyError
 from search.tracked_trial import read_tracked
 from search.tracking_place import TrackingError
 

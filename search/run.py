@@ -90,7 +90,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from search.cluster import ClusterError
     from search.history import HistoryError
     from search.parquet import RecordError
-    from search.prepared import StudyError
+    from search.study_file import StudyError
     from search.tracking_place import TrackingError
 
     return (

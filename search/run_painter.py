@@ -1,6 +1,5 @@
 """Draws the runs of a study from its ledger: the one place that says what MLflow shows."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from search.events import RunKey, SessionClosed, StudyOpened
 from search.points import picture_folder
 from search.run_picture import KIMG, Dataset, Point, RunPicture, Status
 from search.run_state import RunState
+from search.run_tags import run_tags, text, trial_tags
 from search.trial import Direction, TrialState, mean_curve, score
 
 _TRIAL_STATUS: dict[str, Status] = {
@@ -25,7 +25,6 @@ _STUDY_STATUS: dict[str, Status] = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
-_REASON_LENGTH = 4000  # characters; MLflow refuses or cuts tags beyond 5,000 to 8,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class RunPainter:
             started=_milliseconds(self.study.at),
             ended=None if closed is None else _milliseconds(closed.at),
             tags={"study": self.study.study, **self._common_tags()},
-            params={key: _text(value) for key, value in self.fixed_params.items()},
+            params={key: text(value) for key, value in self.fixed_params.items()},
             dataset=self.dataset,
             results=results,
             files=files,
@@ -102,8 +101,8 @@ class RunPainter:
             status=status,
             started=_milliseconds(trial.proposed_at),
             ended=None if ended is None else _milliseconds(ended),
-            tags=self._common_tags() | _trial_tags(trial, self.flags(trial)),
-            params={key: _text(value) for key, value in config.items()},
+            tags=self._common_tags() | trial_tags(trial, self.flags(trial)),
+            params={key: text(value) for key, value in config.items()},
             dataset=self.dataset,
             points=list(self._points(trial.search_runs)),
             results=_test(outcome) if outcome is not None and is_best else {},
@@ -130,8 +129,8 @@ class RunPainter:
                     status=status,
                     started=_milliseconds(run.claimed_at),
                     ended=None if ended is None else _milliseconds(ended),
-                    tags=self._common_tags() | _texts(_shared_facts(trial) | _run_facts(run)),
-                    params={key: _text(value) for key, value in config.items()},
+                    tags=self._common_tags() | run_tags(trial, run),
+                    params={key: text(value) for key, value in config.items()},
                     dataset=self.dataset,
                     points=list(self._points([run])),
                     files=self._files(run),
@@ -173,66 +172,15 @@ class RunPainter:
         return {
             "mlflow.source.name": "search.run",
             "mlflow.source.type": "LOCAL",
-            **({"mlflow.source.git.commit": _text(commit)} if commit else {}),
+            **({"mlflow.source.git.commit": text(commit)} if commit else {}),
             "dataset": self.dataset.name,
             "dataset_digest": self.dataset.digest,
-            "dataset_subset": _text(self.dataset.subset),
+            "dataset_subset": text(self.dataset.subset),
             "protocol_digest": study.protocol_digest,
             "spec_digest": study.spec_digest,
-            **{f"version.{k}": _text(v) for k, v in study.versions.items() if k != "git_commit"},
-            **{f"hardware.{k}": _text(v) for k, v in study.hardware.items()},
+            **{f"version.{k}": text(v) for k, v in study.versions.items() if k != "git_commit"},
+            **{f"hardware.{k}": text(v) for k, v in study.hardware.items()},
         }
-
-
-def _trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
-    several = len(trial.search_runs) > 1
-    facts = _shared_facts(trial) | ({"seed": trial.seed} if several else _run_facts(trial.first))
-    return _texts(
-        facts
-        | {
-            "state": trial.state,
-            "reason": trial.reason and trial.reason[:_REASON_LENGTH],
-            "retries": trial.retries,
-            "replicates": len(trial.search_runs),
-            "flags": ", ".join(flags) or None,
-        }
-    )
-
-
-def _shared_facts(trial: TrialState) -> dict[str, object]:
-    return {
-        "number": trial.number,
-        "stage": trial.stage,
-        "stage_index": trial.stage_index,
-        "replaces": trial.replaces,
-        "donor": trial.donor and trial.donor.number,
-        "donor_kimg": trial.donor and trial.donor.kimg,
-    }
-
-
-def _run_facts(run: RunState) -> dict[str, object]:
-    return {
-        "replicate": run.replicate,
-        "purpose": run.purpose,
-        "fold": run.fold,
-        "noise_draw": run.noise_draw,
-        "continues": run.continues,
-        "state": run.state,
-        "reason": run.reason and run.reason[:_REASON_LENGTH],
-        "seed": run.seed,
-        "retries": run.retries,
-        "node": run.node,
-        "device": run.device,
-        "pack": run.pack,
-        "threads": run.threads,
-        "streams": run.streams,
-        "torch": run.torch,
-        "processor": run.processor,
-    }
-
-
-def _texts(facts: Mapping[str, object]) -> dict[str, str]:
-    return {key: _text(value) for key, value in facts.items() if value is not None}
 
 
 def _best_number(outcome: Outcome) -> int | None:
@@ -267,10 +215,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _milliseconds(at: datetime) -> int:

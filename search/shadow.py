@@ -145,7 +145,7 @@ def _would_win(
 ) -> bool:
     """Whether it would be the incumbent, and a better one than there is."""
     aim, others = spec.objective, Ledger()
-    others.trials = {**ledger.trials, trial.number: trial}
+    others.trials.update({**ledger.trials, trial.number: trial})
     best, now = (
         one.incumbent(aim.metric, aim.direction, untrained, aim.bounds) for one in (ledger, others)
     )

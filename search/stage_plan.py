@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from search.cell import cell_key
 from search.domains import Params
 from search.grid import all_cells, grid_cells, random_order
-from search.ledger import cell_key
 from search.space import Space, canonical_point
 from search.space_checks import Fixed, config_problems
 from search.spec_errors import Path, Problem, ProblemsError

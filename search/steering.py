@@ -6,10 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from search.answers import refusal_to_stop
+from search.cell import cell_key
 from search.domains import Params
 from search.events import Answer, Extended, Proposed, RequestRefused, StopAsked
 from search.history import History
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.proposer import claim
 from search.requests import Enqueue, Extend, Request, RequestError, Stop, read_request, waiting
 from search.space import canonical_point

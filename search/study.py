@@ -22,6 +22,12 @@ from search.domains import (
 )
 from search.objective import Aim, ObjectiveSection
 from search.population_checks import check_population
+from search.section_checks import (
+    check_paired,
+    check_rungs,
+    check_several,
+    check_warm_start,
+)
 from search.sections import (
     BudgetSection,
     ConfirmSection,
@@ -29,10 +35,6 @@ from search.sections import (
     ReplicationSection,
     ResourcesSection,
     SchedulerSection,
-    check_paired,
-    check_rungs,
-    check_several,
-    check_warm_start,
     parse_duration,
 )
 from search.space_checks import check_space

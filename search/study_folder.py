@@ -5,7 +5,7 @@ from pathlib import Path
 from search.history import JOURNAL_NAME, LOCK_NAME
 from search.journal import Journal
 from search.ledger import Ledger, LedgerError
-from search.prepared import StudyError, read_study
+from search.study_file import StudyError, read_study
 
 
 def check_free(folder: Path) -> None:

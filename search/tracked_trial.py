@@ -8,9 +8,9 @@ from typing import Any
 
 from search.mlflow_runs import KEY_TAG, PARENT_TAG, connect
 from search.parquet import RecordError
-from search.prepared import STUDY_NAME, read_study
 from search.recorded_trial import RecordedTrial
 from search.run_picture import KIMG
+from search.study_file import STUDY_NAME, read_study
 from search.tracking_place import TrackingPlace, find_place
 
 # Of a measurement, but no scores: the clock's, and what follows from the others.

@@ -8,7 +8,8 @@ from datetime import datetime
 from statistics import fmean, stdev
 from typing import Self
 
-from search.events import Donor, Measured, Params, Stage
+from search.event_fields import Params
+from search.events import Donor, Measured, Stage
 from search.redraw import redraw_standard_error
 from search.run_state import Direction, RunState, TrialStateName
 

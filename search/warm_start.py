@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar, cast
 
+from search.cell import cell_key
 from search.events import Measured, Purpose, Stage
-from search.ledger import cell_key
 from search.objective import ObjectiveSection
 from search.parquet import RecordError
 from search.record import (

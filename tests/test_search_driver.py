@@ -26,12 +26,12 @@ from search.events import Proposed, Retried, RunKey, SessionOpened, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
-from search.prepared import StudyError
 from search.requests import Enqueue, ask, waiting
 from search.run import main
 from search.screen import Screen
 from search.stop_request import StudyInterrupted
 from search.study import StudySpec
+from search.study_file import StudyError
 from search.summary import describe_summary
 from search.trial_run import Progress
 

@@ -11,11 +11,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from search.cell import cell_key
 from search.command_line import DONE, USER_ERROR
 from search.events import Ended, EndState, Event, Measured, Proposed, SessionClosed, Started
 from search.export import main
 from search.history import History
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.record import TrialRecord, write_trials
 from search.study import StudySpec
 

@@ -7,9 +7,10 @@ from tiny_study import content, write_npz
 
 from cgan_core.data.folds import assign_folds
 from search.folds import MIN_IMAGES, refusal_of_folds
-from search.prepared import PreparedStudy, StudyError
+from search.prepared import PreparedStudy
 from search.sections import ReplicationSection
 from search.study import StudySpec
+from search.study_file import StudyError
 
 SPLITS = tiny_splits()  # 60 training images: 30, 15 and 15 of a class
 

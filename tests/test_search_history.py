@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_events import proposed
 
+from search.cell import cell_key
 from search.events import (
     Ended,
     Event,
@@ -19,7 +20,7 @@ from search.events import (
 )
 from search.history import JOURNAL_NAME, History, HistoryError
 from search.journal import Journal, JournalError, JournalExists, JournalLocked
-from search.ledger import Ledger, LedgerError, cell_key
+from search.ledger import Ledger, LedgerError
 
 OPENED = StudyOpened(
     study="toy",

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tiny_events import proposed
 
+from search.cell import cell_key
 from search.constraints import Constraint
+from search.event_fields import Params
 from search.events import (
     Checkpointed,
     Ended,
     EndState,
     Event,
     Measured,
-    Params,
     Proposed,
     Retried,
     SessionClosed,
@@ -26,7 +27,7 @@ from search.events import (
     StudyOpened,
     from_line,
 )
-from search.ledger import STAGES, Ledger, LedgerError, cell_key
+from search.ledger import STAGES, Ledger, LedgerError
 
 METRIC = "validation_log_likelihood"
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_search_sampling import BRANCHED, space_of
 
+from search.cell import cell_key
 from search.domains import Params
 from search.events import Ended, Measured, Proposed, Started
 from search.evolution import evolved_point
 from search.history import History
-from search.ledger import cell_key
 from search.objective import ObjectiveSection
 from search.proposer import Proposer
 from search.quasi_random import sobol_point

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter
 
+from search.cell import cell_key
 from search.domains import Branches, FloatDomain, IntDomain, Params
-from search.ledger import cell_key
 from search.sampling import (
     INFEASIBLE_VALUE,
     OptunaSampler,

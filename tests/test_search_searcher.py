@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from closed_form import open_history, study
 
+from search.cell import cell_key
 from search.events import Checkpointed, Ended, Proposed, SessionOpened, Started
 from search.history import History
 from search.journal import Journal
-from search.ledger import cell_key
 from search.proposer import Proposer, trial_seed
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher

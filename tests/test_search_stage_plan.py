@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tiny_events import proposed
 from tiny_study import content
 
+from search.cell import cell_key
 from search.events import Ended
 from search.grid import grid_cells
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.proposer import Proposer
 from search.stage_plan import stage_trials
 from search.study import SpecError, StudySpec

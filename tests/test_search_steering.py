@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.answers import Answers, told
+from search.cell import cell_key
 from search.events import (
     Extended,
     Proposed,
@@ -21,7 +22,7 @@ from search.events import (
 )
 from search.history import JOURNAL_NAME, History
 from search.journal import Journal
-from search.ledger import Ledger, LedgerError, cell_key
+from search.ledger import Ledger, LedgerError
 from search.proposer import Proposer, trial_seed
 from search.referee import Referee
 from search.requests import (

@@ -1,20 +1,25 @@
 """The time left of a study of 9 trials of 40 kimg, three of which pass 4 kimg, one 12 and 36."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from tiny_events import proposed
 from tiny_study import content
 
 from search.calibration import Calibration
+from search.cell import cell_key
 from search.estimate import Estimate, estimate
 from search.events import (
     Checkpointed,
+    ConfirmationOpened,
+    Donor,
     Ended,
     Event,
     Extended,
     Measured,
+    Proposed,
+    Replicated,
     RunKey,
     SessionOpened,
     Started,
@@ -26,19 +31,23 @@ from search.time_left import TimeLeft
 CALIBRATION = Calibration(
     seconds_per_kimg=1.0, seconds_per_measurement=0.0, state_bytes=0, generator_bytes=0
 )
-SPEC = StudySpec.from_mapping(
-    content(
-        Path("any.npz"),
-        stages=[{"kind": "model", "trials": 9}],
-        scheduler={"kind": "asha", "grace_kimg": 4.0, "reduction_factor": 3},
-        budget={"kimg_per_trial": 40.0, "measure_kimg": 2.0, "trials": 9},
-    )
-)
+
+
+def spec(**changes: Any) -> StudySpec:
+    sections: dict[str, Any] = {
+        "stages": [{"kind": "model", "trials": 9}],
+        "scheduler": {"kind": "asha", "grace_kimg": 4.0, "reduction_factor": 3},
+        "budget": {"kimg_per_trial": 40.0, "measure_kimg": 2.0, "trials": 9},
+    }
+    return StudySpec.from_mapping(content(Path("any.npz"), **(sections | changes)))
+
+
+SPEC = spec()
 KIMG = 9 * 4 + 3 * 8 + 1 * 24 + 1 * 4  # of the whole plan
 
 
-def cost() -> Estimate:
-    return estimate(SPEC, CALIBRATION, concurrent=2)
+def cost(of: StudySpec = SPEC) -> Estimate:
+    return estimate(of, CALIBRATION, concurrent=2)
 
 
 def trial(
@@ -51,6 +60,38 @@ def trial(
         Checkpointed(number=number, kimg=kimg, path=f"tune/{number}"),
     ]
     return events if state is None else [*events, Ended(number=number, state=state)]
+
+
+def started(number: int, replicate: int, from_kimg: float = 0.0) -> Started:
+    return Started(
+        number=number,
+        replicate=replicate,
+        attempt=0,
+        from_kimg=from_kimg,
+        node="here",
+        device="cpu",
+        pid=1,
+    )
+
+
+def confirmation(replicate: int) -> Replicated:
+    return Replicated(
+        number=0, replicate=replicate, purpose="confirmation", seed=replicate, noise_draw=replicate
+    )
+
+
+def exploit(number: int, donor: int, replaces: int) -> Proposed:
+    params = {"learning_rate": 0.01 * (number + 1) + 0.001}
+    return Proposed(
+        number=number,
+        stage="exploit",
+        stage_index=0,
+        params=params,
+        cell=cell_key(params),
+        seed=number,
+        donor=Donor(number=donor, kimg=20.0, path=f"tune/{donor}"),
+        replaces=replaces,
+    )
 
 
 def ledger(*trials: list[Event]) -> Ledger:
@@ -124,3 +165,94 @@ def test_the_last_trial_trains_by_itself() -> None:
         book.apply(event)
     # 59 kimg in 59 s by two: half a kimg a second each, 19 of them for the later one.
     assert left.seconds(59.0, {RunKey(7): 38.0, RunKey(8): 21.0}) == pytest.approx(19 / 0.5)
+
+
+def test_the_confirmation_that_is_planned_counts() -> None:
+    confirmed = spec(confirm={"top": 2, "seeds": 3})
+    book = ledger()
+    left = TimeLeft(confirmed, book, cost(confirmed), None)
+    # Six trainings in full by two at a time, 1 s a kimg, after the search.
+    assert left.seconds(0.0, {}) == pytest.approx(KIMG / 2 + 3 * 40)
+    for event in (*trial(0, 4.0, "STOPPED"), *trial(1, 2.0)):
+        book.apply(event)
+    # 7 kimg in 70 s.
+    expected = 10 * (8 * KIMG / 9 - 3 + 6 * 40)
+    assert left.seconds(70.0, {RunKey(1): 3.0}) == pytest.approx(expected)
+
+
+def test_the_last_of_an_odd_number_of_confirmations_trains_by_itself() -> None:
+    confirmed = spec(confirm={"top": 1, "seeds": 3})
+    book = ledger()
+    left = TimeLeft(confirmed, book, cost(confirmed), None)
+    assert left.seconds(0.0, {}) == pytest.approx(KIMG / 2 + 2 * 40)
+    for event in trial(0, 4.0, "STOPPED"):
+        book.apply(event)
+    # 4 kimg in 40 s by two, so 20 s a kimg each, and two rounds of 40 kimg.
+    assert left.seconds(40.0, {}) == pytest.approx(10 * 8 * KIMG / 9 + 20 * 2 * 40)
+
+
+def test_a_run_of_the_confirmation_trains_to_its_end() -> None:
+    confirmed = spec(confirm={"top": 1, "seeds": 2})
+    book = ledger(trial(0, 40.0, "COMPLETED"), *(trial(n, 4.0, "STOPPED") for n in range(1, 9)))
+    book.apply(ConfirmationOpened(numbers=(0,), seeds=2))
+    left = TimeLeft(confirmed, book, cost(confirmed), None)
+    assert left.seconds(0.0, {}) == pytest.approx(40)  # both at a time, none claimed yet
+    for replicate in (1, 2):
+        book.apply(confirmation(replicate))
+        book.apply(started(0, replicate))
+    # No rung thins them: 20 kimg in 40 s, 30 and 30 to go.
+    running = {RunKey(0, 1): 10.0, RunKey(0, 2): 10.0}
+    assert left.seconds(40.0, running) == pytest.approx(60 * 40 / 20)
+    book.apply(SessionOpened(pid=2))
+    resumed = TimeLeft(confirmed, book, cost(confirmed), None)
+    assert resumed.seconds(0.0, {}) == pytest.approx(40)
+
+
+def test_once_confirmed_nothing_is_left() -> None:
+    confirmed = spec(confirm={"top": 1, "seeds": 1})
+    book = ledger(*(trial(n, 40.0, "COMPLETED") for n in range(9)))
+    book.apply(ConfirmationOpened(numbers=(0,), seeds=1))
+    book.apply(confirmation(1))
+    book.apply(started(0, 1))
+    book.apply(Measured(number=0, replicate=1, kimg=40.0, elapsed_seconds=1.0, metrics={"a": 1.0}))
+    book.apply(Ended(number=0, replicate=1, state="COMPLETED"))
+    assert TimeLeft(confirmed, book, cost(confirmed), None).seconds(0.0, {}) == 0.0
+
+
+def test_a_shadow_has_trained_only_what_came_after_the_stop() -> None:
+    book = ledger(*(trial(n, 4.0, "STOPPED") for n in range(9)))
+    left = TimeLeft(SPEC, book, cost(), None)
+    book.apply(Replicated(number=3, replicate=1, purpose="shadow", seed=3, continues=0))
+    book.apply(started(3, 1, from_kimg=4.0))
+    # 10 kimg in 100 s, 26 to go.
+    assert left.seconds(100.0, {RunKey(3, 1): 14.0}) == pytest.approx(26 * 10)
+
+
+def test_a_shadow_whose_checkpoint_is_gone_trains_all_of_it() -> None:
+    book = ledger(*(trial(n, 4.0, "STOPPED") for n in range(9)))
+    left = TimeLeft(SPEC, book, cost(), None)
+    book.apply(Replicated(number=3, replicate=1, purpose="shadow", seed=3, continues=0))
+    book.apply(started(3, 1))
+    assert left.seconds(100.0, {RunKey(3, 1): 10.0}) == pytest.approx(30 * 10)
+
+
+def test_an_exploit_has_trained_only_what_came_after_its_donor() -> None:
+    population = spec(scheduler={"kind": "pbt", "interval_kimg": 20.0})
+    book = ledger(*(trial(n, 18.0) for n in range(9)))
+    left = TimeLeft(population, book, cost(population), None)
+    for n in range(9):
+        book.apply(Measured(number=n, kimg=20.0, elapsed_seconds=20.0, metrics={"a": 1.0}))
+        book.apply(Checkpointed(number=n, kimg=20.0, path=f"tune/{n}"))
+    book.apply(exploit(9, donor=0, replaces=8))
+    book.apply(Ended(number=8, state="STOPPED"))
+    # 18 kimg in 180 s; 20 to go of each place in the population.
+    assert left.seconds(180.0, {}) == pytest.approx(10 * 9 * 20)
+
+
+def test_exploits_are_no_trials_of_the_plan() -> None:
+    population = spec(scheduler={"kind": "pbt", "interval_kimg": 20.0})
+    book = ledger(*(trial(n, 20.0) for n in range(8)))
+    book.apply(exploit(8, donor=0, replaces=7))
+    book.apply(Ended(number=7, state="STOPPED"))
+    left = TimeLeft(population, book, cost(population), None)
+    assert left.seconds(0.0, {}) == pytest.approx((8 * 20 + 40) / 2)  # the ninth is to come

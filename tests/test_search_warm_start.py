@@ -16,18 +16,20 @@ from test_search_replication import spec_of as replicated
 from test_search_samplers import SPACE, value_of, work_off
 from tiny_study import content, write_npz
 
+from search.cell import cell_key
 from search.earlier_study import check_comparable
 from search.events import Ended, Measured, SessionOpened, Started
 from search.history import History
-from search.ledger import Ledger, cell_key
+from search.ledger import Ledger
 from search.lines import Lines
 from search.objective import ObjectiveSection
 from search.parquet import RecordError
-from search.prepared import PreparedStudy, StudyError
+from search.prepared import PreparedStudy
 from search.proposer import Proposer
 from search.record import write_record
 from search.seen_trial import SeenTrial, seen
 from search.study import SpecError, StudySpec
+from search.study_file import StudyError
 from search.warm_start import EARLIER_STAGE, FOLDER, WarmStart
 
 DIGESTS = {"dataset_digest": "d" * 64, "protocol_digest": "p" * 64}

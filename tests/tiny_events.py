@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from search.events import ParamValue, Proposed, Stage
-from search.ledger import cell_key
+from search.cell import cell_key
+from search.event_fields import ParamValue
+from search.events import Proposed, Stage
 
 
 def proposed(

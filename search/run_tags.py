@@ -1,0 +1,71 @@
+"""What MLflow shows of a trial and of its runs beside scores: their tags."""
+
+import json
+from collections.abc import Mapping
+
+from search.run_state import RunState
+from search.trial import TrialState
+
+_REASON_LENGTH = 4000  # characters; MLflow refuses or cuts tags beyond 5,000 to 8,000
+
+
+def trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
+    """What is said of a trial; one of one run in the search is shown as that run."""
+    several = len(trial.search_runs) > 1
+    facts = _shared_facts(trial) | ({"seed": trial.seed} if several else _run_facts(trial.first))
+    return _texts(
+        facts
+        | {
+            "state": trial.state,
+            "reason": trial.reason and trial.reason[:_REASON_LENGTH],
+            "retries": trial.retries,
+            "replicates": len(trial.search_runs),
+            "flags": ", ".join(flags) or None,
+        }
+    )
+
+
+def run_tags(trial: TrialState, run: RunState) -> dict[str, str]:
+    """What is said of a run that is shown below its trial's."""
+    return _texts(_shared_facts(trial) | _run_facts(run))
+
+
+def _shared_facts(trial: TrialState) -> dict[str, object]:
+    return {
+        "number": trial.number,
+        "stage": trial.stage,
+        "stage_index": trial.stage_index,
+        "replaces": trial.replaces,
+        "donor": trial.donor and trial.donor.number,
+        "donor_kimg": trial.donor and trial.donor.kimg,
+    }
+
+
+def _run_facts(run: RunState) -> dict[str, object]:
+    return {
+        "replicate": run.replicate,
+        "purpose": run.purpose,
+        "fold": run.fold,
+        "noise_draw": run.noise_draw,
+        "continues": run.continues,
+        "state": run.state,
+        "reason": run.reason and run.reason[:_REASON_LENGTH],
+        "seed": run.seed,
+        "retries": run.retries,
+        "node": run.node,
+        "device": run.device,
+        "pack": run.pack,
+        "threads": run.threads,
+        "streams": run.streams,
+        "torch": run.torch,
+        "processor": run.processor,
+    }
+
+
+def _texts(facts: Mapping[str, object]) -> dict[str, str]:
+    return {key: text(value) for key, value in facts.items() if value is not None}
+
+
+def text(value: object) -> str:
+    """A value as a tag or a parameter holds it: itself if it is text, else JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
