@@ -10,7 +10,7 @@ from search.spec_errors import Problem, ProblemsError, raise_any, show
 
 Scalar = float | int | str | bool
 
-_DIGITS = 12  # as in search.ledger.cell_key: levels that print alike are one cell
+_DIGITS = 12  # as in search.cell.cell_key: levels that print alike are one cell
 
 
 class StrictModel(BaseModel):
