@@ -31,7 +31,7 @@ class EarlyStopping:
 def early_stopping(spec: StudySpec, output: Path) -> EarlyStopping | None:
     """Creates the rule of a study; None where every trial trains to its full budget."""
     scheduler, budget, objective = spec.scheduler, spec.budget, spec.objective
-    if scheduler.kind == "pbt":
+    if scheduler.population:
         return EarlyStopping(rule=None, waiting=Generations(spec))
     grace, factor = scheduler.grace_kimg, scheduler.reduction_factor
     if scheduler.kind == "none" or grace is None:

@@ -1,14 +1,16 @@
-"""The explore step of population based training: a donor's parameters, changed a little."""
+"""The explore step of population based training: a donor's parameters, changed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from cgan_core.population import CHANGEABLE
+from search.bandit import best_first
 from search.domains import CategoricalDomain, Domain, FloatDomain, IntDomain, Params, Scalar
 from search.space import Space, active_domain, dependency_order, parents_of
-from search.unit_cube import value_at
+from search.time_varying_gp import Points, TimeVaryingGP
+from search.unit_cube import coordinates_of, value_at
 
 RESAMPLE = 0.25  # how often a parameter is drawn anew
 FACTORS = (0.8, 1.2)
@@ -42,6 +44,45 @@ def perturbed(space: Space, params: Mapping[str, Scalar], rng: np.random.Generat
             value = value_at(domain, fraction) if anew else _moved(domain, params[name], up=up)
             changed[name] = _within(domain, name, value)
     return changed
+
+
+def guided(
+    space: Space,
+    params: Mapping[str, Scalar],
+    process: TimeVaryingGP,
+    time: float,
+    pending: Points,
+    rng: np.random.Generator,
+) -> Iterator[Params]:
+    """Yields the parameters with each changeable number where it promises most, the best first.
+
+    All else is as `perturbed` has it: a process has no distance between choices. What does not
+    change is part of the point all the same, so others of that kind are what is learnt from.
+
+    Args:
+        space: The searched parameters.
+        params: Those of the donor.
+        process: That of the gains.
+        time: The interval to come.
+        pending: Points whose gains of that interval are awaited.
+        rng: For all that is drawn.
+    """
+    start, order = perturbed(space, params, rng), dependency_order(space)
+    numbers = {
+        order.index(name): (name, domain)
+        for name in changeable(space)
+        if isinstance(domain := active_domain(space[name], start), FloatDomain | IntDomain)
+    }
+    if not numbers:
+        yield start
+        return
+    centre = np.array(coordinates_of(space, start))
+    for point in best_first(process, centre, list(numbers), time, pending, rng):
+        found = {
+            name: _within(domain, name, value_at(domain, float(point[place])))
+            for place, (name, domain) in numbers.items()
+        }
+        yield start | found
 
 
 def _moved(domain: Domain, value: Scalar, *, up: bool) -> Scalar:

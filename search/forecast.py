@@ -181,7 +181,7 @@ def _study(
 def _pruner(spec: StudySpec, curves: PricedCurves) -> Pruner:
     scheduler = spec.scheduler
     # What a population stops it begins again elsewhere: it costs what it would if it stopped none.
-    rule = "none" if scheduler.kind == "pbt" else str(scheduler.kind)
+    rule = "none" if scheduler.population else str(scheduler.kind)
     if rule == "asha" and scheduler.paired:
         rule = "paired"
     elif scheduler.mode == "promotion":

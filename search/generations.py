@@ -5,19 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from cgan_core.streams import stream
 from search.cell import cell_key
+from search.domains import Params
 from search.events import Donor, Ended, Promoted, Proposed
-from search.explore import perturbed
+from search.explore import guided, perturbed
+from search.gains import gains_of, score_at
 from search.ledger import Ledger
 from search.proposer import trial_seed
 from search.run_state import RunState
 from search.study import StudySpec
+from search.time_varying_gp import TimeVaryingGP
 from search.trial import TrialState
+from search.unit_cube import coordinates_of
 from search.waiting import Decision, stands_at
 
-NAME = "pbt"
-_ATTEMPTS = 64  # at a configuration that nobody has claimed
+# Draws of a configuration that nobody has claimed; one of `pb2` offers hundreds.
+_ATTEMPTS = {"pbt": 64, "pb2": 4}
 
 
 class Generations:
@@ -27,7 +33,7 @@ class Generations:
     for all the others, so that whoever trains faster, the decisions are the same. Then those in
     the bottom quantile by the score at that point stop, and each one's place is taken by a new
     trial: it begins from the state, at that point, of a *donor* drawn from the top quantile, with
-    the donor's parameters perturbed.
+    the donor's parameters perturbed (`pbt`), or chosen by what others gained with theirs (`pb2`).
 
     All exploits of an interval are recorded before anyone goes on: so a donor is still where its
     state is wanted, and a study that was killed in between decides the rest as it would have.
@@ -77,20 +83,27 @@ class Generations:
         """An exploit, then the end of those that were replaced, then the others go on."""
         replaced = {trial.replaces for trial in ledger.trials.values()}
         if all(trial.promoted_kimg < level for trial in occupants):
-            for pair in self._pairs(level, occupants):
-                exploit = None if pair.loser.number in replaced else self._exploit(pair, ledger)
+            pairs = list(self._pairs(level, occupants))
+            losers = {pair.loser.number for pair in pairs}
+            going_on = [t for t in occupants if not t.first.ended and t.number not in losers]
+            for pair in pairs:
+                if pair.loser.number in replaced:
+                    continue
+                exploit = self._exploit(pair, ledger, going_on)
                 if exploit is not None:
                     return exploit
         waiting = [t for t in occupants if not t.first.ended and t.promoted_kimg < level]
         for trial in sorted(waiting, key=lambda one: one.number not in replaced):
             if trial.number in replaced:
-                return Ended(number=trial.number, state="STOPPED", reason=NAME)
+                reason = self._spec.scheduler.kind
+                return Ended(number=trial.number, state="STOPPED", reason=reason)
             return Promoted(number=trial.number, kimg=level)
         return None
 
     def _pairs(self, level: float, occupants: Sequence[TrialState]) -> "Iterator[_Pair]":
         """Who is to be replaced, and from whose state."""
-        values = {trial.number: self._value(trial, level) for trial in occupants}
+        objective = self._spec.objective
+        values = {trial.number: score_at(trial, level, objective) for trial in occupants}
         ranked = sorted(occupants, key=lambda trial: (values[trial.number], trial.number))
         count = max(1, math.floor(self._spec.scheduler.quantile * len(ranked)))
         donors = [trial for trial in ranked[-count:] if _is_donor(trial, level)]
@@ -100,12 +113,12 @@ class Generations:
             if values[loser.number] < values[donor.number]:
                 yield _Pair(loser, donor)
 
-    def _exploit(self, pair: "_Pair", ledger: Ledger) -> Proposed | None:
+    def _exploit(
+        self, pair: "_Pair", ledger: Ledger, going_on: Sequence[TrialState]
+    ) -> Proposed | None:
         number, saved = ledger.next_number(), pair.donor.first.checkpoint
         assert saved is not None
-        for attempt in range(_ATTEMPTS):
-            rng = stream(self._spec.seed, f"explore {number}", attempt)
-            params = perturbed(self._spec.space, pair.donor.params, rng)
+        for params in self._explored(pair.donor, ledger, going_on):
             if cell_key(params) not in ledger.cells:
                 return Proposed(
                     number=number,
@@ -119,12 +132,27 @@ class Generations:
                 )
         return None  # the loser goes on: its small space has nothing new to offer
 
-    def _value(self, trial: TrialState, level: float) -> float:
-        """The score at a point, to be maximised; minus infinity for who has not come there."""
-        metric, direction = self._spec.objective.metric, self._spec.objective.direction
-        sign = 1.0 if direction == "maximize" else -1.0
-        here = [m.metrics for m in trial.first.measurements if math.isclose(m.kimg, level)]
-        return sign * here[-1][metric] if here and metric in here[-1] else -math.inf
+    def _explored(
+        self, donor: TrialState, ledger: Ledger, going_on: Sequence[TrialState]
+    ) -> Iterator[Params]:
+        """Configurations for a copy of a donor, the most wanted first."""
+        space, kind, number = self._spec.space, self._spec.scheduler.kind, ledger.next_number()
+        attempts = (
+            stream(self._spec.seed, f"explore {number}", attempt)
+            for attempt in range(_ATTEMPTS[kind])
+        )
+        if kind == "pbt":
+            yield from (perturbed(space, donor.params, rng) for rng in attempts)
+            return
+        here = donor.first.total_kimg
+        levels = [level for level in self._levels if level <= here * (1 + 1e-9)]
+        gains = gains_of(ledger, space, self._spec.objective, levels)
+        process = TimeVaryingGP.fit(gains.points, gains.intervals, gains.rewards)
+        copies = [t for t in ledger.trials.values() if t.donor is not None]
+        born = [t for t in copies if math.isclose(t.first.inherited_kimg, here)]
+        pending = np.array([coordinates_of(space, t.params) for t in (*going_on, *born)])
+        for rng in attempts:
+            yield from guided(space, donor.params, process, float(len(levels)), pending, rng)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ def describe_trials(spec: StudySpec, cost: Estimate) -> list[str]:
         lines.append(f"packs       {cost.pack} trials share an engine and {device} in equal parts")
     if cost.rungs:
         lines += _stopping(spec, cost)
-    if spec.scheduler.kind == "pbt":
+    if spec.scheduler.population:
         lines.append(
             f"population  compared every {spec.scheduler.interval_kimg:g} kimg; of the worst each "
-            "place is taken by a copy of one of the best (pbt)"
+            f"place is taken by a copy of one of the best ({spec.scheduler.kind})"
         )
     return [*lines, f"one trial   {duration(cost.trial_seconds)} in full, on this machine"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import confirming, generations, racing
+from search import confirming, racing
 from search.early_stopping import EarlyStopping, early_stopping
 from search.events import (
     ConfirmationOpened,
@@ -102,7 +102,7 @@ class Refold:
                 self._rulings.clear()
             case Proposed() if event.request is not None:
                 self.given["requested"] += 1
-            case Proposed(stage="exploit") | Promoted() | Ended(reason=generations.NAME):
+            case Proposed(stage="exploit") | Promoted() | Ended(reason="pbt" | "pb2"):
                 self._judge_decision(line, event)
             case Proposed():
                 self._judge_proposal(line, event)

@@ -101,8 +101,8 @@ class SchedulerSection(StrictModel):
 
     Attributes:
         kind: `asha`, asynchronous successive halving; `hyperband`, the same in brackets; `median`
-            stops who is worse than half of the others; `pbt`, population based training; or
-            `none`.
+            stops who is worse than half of the others; `pbt`, population based training; `pb2`,
+            the same with numbers chosen by a bandit; or `none`.
         grace_kimg: The first rung in thousands of real images; none is stopped before it.
         reduction_factor: Each rung is so many times the one before, and keeps one in so many;
             `median` has none.
@@ -110,13 +110,14 @@ class SchedulerSection(StrictModel):
             each rung, and the best are taken further.
         paired: Whether a rung stops only who is clearly behind, point by point (`asha` and
             `hyperband`).
-        interval_kimg: With `pbt` the population is compared every so often.
-        quantile: With `pbt` so many of the worst are replaced, by copies of as many of the best.
+        interval_kimg: With `pbt` or `pb2` the population is compared every so often.
+        quantile: With `pbt` or `pb2` so many of the worst are replaced, by copies of as many of
+            the best.
         shadow: Share of the stopped trials that is trained on to the full budget after the
             search, to report how many were stopped wrongly.
     """
 
-    kind: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    kind: Literal["asha", "hyperband", "median", "pbt", "pb2", "none"] = "asha"
     grace_kimg: Positive | None = None
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     mode: Literal["stopping", "promotion"] = "stopping"
@@ -125,17 +126,22 @@ class SchedulerSection(StrictModel):
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    @property
+    def population(self) -> bool:
+        """Whether the trials are a population, in which the worst become copies of the best."""
+        return self.kind in ("pbt", "pb2")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kind == "none" and self.shadow:
             message = f"`shadow` needs a `kind` that stops trials, but got shadow={self.shadow}"
             raise ProblemsError([Problem(("shadow",), message)])
-        wanted = {"none": None, "pbt": "interval_kimg"}.get(self.kind, "grace_kimg")
-        if wanted is not None and getattr(self, wanted) is None:
+        wanted = "interval_kimg" if self.population else "grace_kimg"
+        if self.kind != "none" and getattr(self, wanted) is None:
             message = f"`{wanted}` must be given where `kind` is {self.kind}, but it is missing"
             raise ProblemsError([Problem((), message)])
-        if self.kind != "pbt" and self.interval_kimg is not None:
-            message = f"`interval_kimg` needs `kind: pbt`, but got kind={self.kind}"
+        if not self.population and self.interval_kimg is not None:
+            message = f"`interval_kimg` needs `kind: pbt` or `pb2`, but got kind={self.kind}"
             raise ProblemsError([Problem(("interval_kimg",), message)])
         if self.paired and self.kind not in ("asha", "hyperband"):
             message = f"`paired` needs `kind: asha` or `hyperband`, but got kind={self.kind}"

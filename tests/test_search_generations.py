@@ -1,7 +1,7 @@
 """Population based training: the worst become changed copies of the best, whatever is killed."""
 
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,19 @@ from fake_pool import drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.domains import CategoricalDomain, FloatDomain, IntDomain
+from search.domains import CategoricalDomain, FloatDomain, IntDomain, Params
 from search.events import Checkpointed, Event, Proposed, Started
-from search.explore import changeable, perturbed
+from search.explore import changeable, guided, perturbed
 from search.ledger import Ledger, LedgerError
 from search.replay import replay
 from search.space import Space, active_domain, canonical_point
 from search.study import SpecError, StudySpec
+from search.time_varying_gp import TimeVaryingGP
 from search.trial import TrialState
 
 METRIC = "validation_log_likelihood"
 PBT: dict[str, Any] = {"kind": "pbt", "interval_kimg": 100.0}
+PB2 = PBT | {"kind": "pb2"}
 POPULATION, LEVELS = 8, (100.0, 200.0, 300.0)
 
 
@@ -54,18 +56,23 @@ def at(trial: TrialState, kimg: float) -> float:
 
 @settings(max_examples=15, deadline=None)
 @given(
+    scheduler=st.sampled_from([PBT, PB2]),
     seed=st.integers(0, 1000),
     kills=st.lists(st.integers(1, 60), max_size=5),
     workers=st.integers(1, 5),
 )
 def test_the_same_is_decided_in_any_order_through_any_kills(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, kills: list[int], workers: int
+    tmp_path_factory: pytest.TempPathFactory,
+    scheduler: dict[str, Any],
+    seed: int,
+    kills: list[int],
+    workers: int,
 ) -> None:
     """One checkpoint of a run is kept, and donors train on: none that is needed is missing."""
-    folder = tmp_path_factory.mktemp("pbt")
-    plain = Ledger(drive(spec_of(), folder / "plain", runs=growing(folder)))
+    folder, spec = tmp_path_factory.mktemp("population"), spec_of(scheduler)
+    plain = Ledger(drive(spec, folder / "plain", runs=growing(folder)))
     events = drive(
-        spec_of(), folder / "killed", kills, runs=growing(folder), seed=seed, workers=workers
+        spec, folder / "killed", kills, runs=growing(folder), seed=seed, workers=workers
     )
     ledger = Ledger(events)
     assert told(ledger) == told(plain)
@@ -85,8 +92,10 @@ def begins_where_a_state_was_saved(events: list[Event]) -> None:
             saved[event.number] = event.kimg
 
 
-def test_the_worst_quarter_is_replaced_by_copies_of_the_best(tmp_path: Path) -> None:
-    ledger = Ledger(drive(spec_of(), tmp_path, runs=growing(tmp_path)))
+@pytest.mark.parametrize("kind", ["pbt", "pb2"])
+def test_the_worst_quarter_is_replaced_by_copies_of_the_best(tmp_path: Path, kind: str) -> None:
+    spec = spec_of(PBT | {"kind": kind})
+    ledger = Ledger(drive(spec, tmp_path, runs=growing(tmp_path)))
     for level in LEVELS:
         born = [trial for trial in exploits(ledger) if trial.first.inherited_kimg == level]
         gone = [ledger.trials[trial.replaces or 0] for trial in born]
@@ -102,7 +111,7 @@ def test_the_worst_quarter_is_replaced_by_copies_of_the_best(tmp_path: Path) -> 
             assert trial.donor is not None
             assert trial.donor.number in {t.number for t in ranked[-2:]}
             assert trial.measurements[0].kimg == level + 100.0
-        assert all((t.state, t.reason, t.total_kimg) == ("STOPPED", "pbt", level) for t in gone)
+        assert all((t.state, t.reason, t.total_kimg) == ("STOPPED", kind, level) for t in gone)
     assert ledger.count_by_state()["COMPLETED"] == POPULATION
 
 
@@ -154,8 +163,9 @@ def test_a_space_with_nothing_new_to_offer_lets_the_worst_go_on(tmp_path: Path) 
     assert ledger.count_by_state()["COMPLETED"] == len(ledger.trials) == 4
 
 
-def test_a_shadow_of_the_replaced_is_trained_on(tmp_path: Path) -> None:
-    spec = spec_of(PBT | {"shadow": 1.0})
+@pytest.mark.parametrize("kind", ["pbt", "pb2"])
+def test_a_shadow_of_the_replaced_is_trained_on(tmp_path: Path, kind: str) -> None:
+    spec = spec_of(PBT | {"kind": kind, "shadow": 1.0})
     ledger = Ledger(drive(spec, tmp_path, runs=growing(tmp_path)))
     gone = [trial for trial in ledger.trials.values() if trial.state == "STOPPED"]
     assert len(gone) == 2 * len(LEVELS)
@@ -171,10 +181,13 @@ def rest(trial: TrialState) -> float:
     return (400.0 - trial.kimg) * pace(trial.params)
 
 
+@pytest.mark.parametrize("scheduler", [PBT, PB2], ids=["pbt", "pb2"])
 @pytest.mark.parametrize("kills", [(), (30, 60, 20)])
-def test_a_replay_decides_the_same(tmp_path: Path, kills: tuple[int, ...]) -> None:
+def test_a_replay_decides_the_same(
+    tmp_path: Path, kills: tuple[int, ...], scheduler: dict[str, Any]
+) -> None:
     faults = {3: Fault("infeasible", 150.0)}
-    drive(spec_of(), tmp_path, kills, runs=growing(tmp_path, faults=faults))
+    drive(spec_of(scheduler), tmp_path, kills, runs=growing(tmp_path, faults=faults))
     found = replay(tmp_path, train=False, tolerance=1e-3, say=print)
     assert (found.verdict, found.first_difference) == ("equal", None)
     # Three times two exploits and six ends, but for the one that ended by itself.
@@ -196,6 +209,7 @@ SPACE: Space = {
 }
 
 
+@pytest.mark.parametrize("kind", ["pbt", "pb2"])
 @given(
     seed=st.integers(0, 10_000),
     optimizer=st.sampled_from(["sgd", "adam"]),
@@ -205,7 +219,8 @@ SPACE: Space = {
     epochs=st.sampled_from([1, 3, 5, 7, 9]),
     beta=st.sampled_from([0.0, 0.5, 0.9]),
 )
-def test_what_is_perturbed_stays_in_its_domain_and_branch(
+def test_what_is_explored_stays_in_its_domain_and_branch(
+    kind: str,
     seed: int,
     optimizer: str,
     rate: float,
@@ -224,10 +239,19 @@ def test_what_is_perturbed_stays_in_its_domain_and_branch(
     }
     point |= {"adam_beta1": beta} if optimizer == "adam" else {}
     params = canonical_point(SPACE, point)
-    found = perturbed(SPACE, params, np.random.default_rng(seed))
-    assert canonical_point(SPACE, found) == found
-    assert found.keys() == params.keys()
-    assert (found["optimizer"], found["g_init_range"]) == (optimizer, 0.05)
+    for found in explored(kind, params, np.random.default_rng(seed)):
+        assert canonical_point(SPACE, found) == found
+        assert found.keys() == params.keys()
+        assert (found["optimizer"], found["g_init_range"]) == (optimizer, 0.05)
+
+
+def explored(kind: str, params: Params, rng: np.random.Generator) -> list[Params]:
+    if kind == "pbt":
+        return [perturbed(SPACE, params, rng)]
+    times = np.repeat([0.0, 1.0], 4)
+    process = TimeVaryingGP.fit(rng.random((8, len(SPACE))), times, rng.standard_normal(8))
+    every = guided(SPACE, params, process, 2.0, rng.random((2, len(SPACE))), rng)
+    return list(islice(every, 5))
 
 
 def test_numbers_move_by_a_fifth_and_choices_to_a_neighbour() -> None:
@@ -265,7 +289,23 @@ def test_what_no_checkpoint_can_take_is_not_changed() -> None:
         ({"scheduler": {"kind": "pbt"}}, "`interval_kimg` must be given"),
         ({"scheduler": PBT | {"interval_kimg": 150.0}}, "a multiple of `measure_kimg`"),
         ({"scheduler": PBT | {"interval_kimg": 400.0}}, "`interval_kimg < kimg_per_trial`"),
-        ({"scheduler": {"kind": "none", "interval_kimg": 1.0}}, "needs `kind: pbt`"),
+        ({"scheduler": {"kind": "none", "interval_kimg": 1.0}}, "needs `kind: pbt` or `pb2`"),
+        ({"scheduler": {"kind": "pb2"}}, "`interval_kimg` must be given where `kind` is pb2"),
+        ({"scheduler": PB2 | {"interval_kimg": 150.0}}, "a multiple of `measure_kimg`"),
+        ({"scheduler": PB2, "replication": {"seeds": 2}}, "`kind: pb2` needs `seeds: 1`"),
+        ({"scheduler": PB2, "confirm": {"top": 1, "seeds": 3}}, "with `kind: pb2`, whose winner"),
+        (
+            {
+                "scheduler": PB2,
+                "space": {
+                    name: {"type": "categorical", "choices": [0.1, 0.3]}
+                    for name in ("learning_rate", "d_dropout")
+                },
+                "stages": [{"kind": "random_grid", "trials": 2}],
+                "budget": {"kimg_per_trial": 400.0, "measure_kimg": 100.0, "trials": 2},
+            },
+            "`kind: pb2` needs a searched number that may change in training",
+        ),
         ({"scheduler": PBT, "replication": {"seeds": 2}}, "needs `seeds: 1` and `folds: 1`"),
         ({"scheduler": PBT, "confirm": {"top": 1, "seeds": 3}}, "whose winner is a lineage"),
     ],

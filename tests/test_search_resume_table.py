@@ -34,6 +34,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "median": {"kind": "median", "grace_kimg": 100.0},
     "shadow": {"kind": "asha", "grace_kimg": 100.0, "shadow": 0.5},
     "pbt": {"kind": "pbt", "interval_kimg": 100.0},
+    "pb2": {"kind": "pb2", "interval_kimg": 100.0},
 }
 
 
