@@ -137,7 +137,8 @@ class ClosedFormRun:
                 return
             time.sleep(self.runs.measure_kimg / STEPS / self.runs.pace)
             self.steps += 1
-            self.grown += self._pace() * self.runs.measure_kimg / STEPS
+            if self.runs.grows:
+                self.grown += self._pace() * self.runs.measure_kimg / STEPS
             self.state = 4 * self.state * (1 - self.state)
             try:
                 self._suffer()

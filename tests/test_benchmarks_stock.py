@@ -65,8 +65,12 @@ def shipped(local_ray: None) -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("shipped")
-def test_tune_itself_tries_and_stops_the_same(tmp_path: Path) -> None:
+def test_tune_itself_tries_and_stops_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ray import tune
+
+    monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would stay when Tune has ended
 
     problem = Rising()
 
