@@ -36,7 +36,7 @@ def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> ConfirmationOpened
 
 
 def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
-    """The runs that a confirmation still lacks.
+    """The runs that a confirmation still lacks; one that the clock cut off is made anew.
 
     The seed with index j of each trial is evaluated with one and the same noise, which the search
     has not used: differences between trials are paired, and no generator was chosen by it.
@@ -46,23 +46,23 @@ def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
     lacking = []
     for number in ledger.confirmation.numbers:
         trial = ledger.trials[number]
-        claimed = len(trial.confirmations)
-        for index in range(claimed, ledger.confirmation.seeds):
-            replicate = len(trial.runs) + index - claimed
-            lacking.append(
-                Replicated(
-                    number=number,
-                    replicate=replicate,
-                    purpose="confirmation",
-                    seed=trial_seed(spec.seed, number, replicate),
-                    noise_draw=1 + index,
-                )
+        had = {run.noise_draw for run in trial.confirmations if run.reason != "time_budget"}
+        draws = [draw for draw in range(1, ledger.confirmation.seeds + 1) if draw not in had]
+        lacking += [
+            Replicated(
+                number=number,
+                replicate=replicate,
+                purpose="confirmation",
+                seed=trial_seed(spec.seed, number, replicate),
+                noise_draw=draw,
             )
+            for replicate, draw in enumerate(draws, start=len(trial.runs))
+        ]
     return lacking
 
 
 def confirmed(spec: StudySpec, ledger: Ledger) -> Confirmation | None:
-    """What the confirmation says; None before each of its trials has a run that came to its end.
+    """What the confirmation says of the trials of which a run came to its end; None before any.
 
     A run is at its best where its own course says; its score there is that of a second set of
     samples, by which that place was not chosen (`search.redraw`). One that diverged counts as
@@ -78,9 +78,10 @@ def confirmed(spec: StudySpec, ledger: Ledger) -> Confirmation | None:
             for run in ledger.trials[number].confirmations
             if (score := _score(run, spec)) is not None
         }
-        if not ended:
-            return None
-        scores[number] = {index: sign * score for index, score in ended.items()}
+        if ended:
+            scores[number] = {draw: sign * score for draw, score in ended.items()}
+    if not scores:
+        return None
     try:
         return confirm(scores)
     except ValueError:  # the clock left too few seeds to compare by

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from search import confirming, racing
+from search.confirming import MOST_KEPT_BACK
 from search.events import Purpose, Replicated
 from search.history import History
 from search.lines import Lines
@@ -56,6 +57,8 @@ class Phases:
         cut = self._phase("search", self._kept_back)
         while not cut and self._race_is_on():
             cut = self._phase("race", self._kept_back)
+        if self._unfinished("race"):  # of a round that a kill cut short, when no time is left
+            self._phase("race", self._kept_back)
         opened = confirming.opening(self._spec, self._history.ledger, self._lines)
         if opened is not None:
             self._history.append(opened)
@@ -81,7 +84,9 @@ class Phases:
 
     def _phase(self, purpose: Purpose, kept_back: float) -> bool:
         left = self._seconds_left()
-        stop = StopRequest(None if left is None else max(0.0, left - kept_back))
+        if left is not None:
+            left -= min(kept_back, MOST_KEPT_BACK * left)
+        stop = StopRequest(left)
         with stop.on_signals():
             self._run(stop, purpose)
         if stop.reason == "interrupted":

@@ -146,6 +146,7 @@ class Referee:
             self._end(ruling)
         elif ruling is not None:
             self._write(ruling)
+            self._end_idle(key.number)  # its trial may have been stopped while it saved
 
     def settle(self) -> None:
         """Makes up for what the last driver was killed before it could write.

@@ -25,8 +25,13 @@ class RunQueue:
         self._purpose, self._waiting = purpose, waiting
 
     def ready(self, ledger: Ledger) -> RunKey | None:
-        """The run that should go on or begin: those that were begun come first."""
-        wanting = [run for run in self._wanting(ledger) if not self._waits(run, ledger)]
+        """The run that should go on or begin: those that were begun come first.
+
+        Of a confirmation all trials have their first seed before any has its second, so that a
+        clock that ends it leaves them comparable.
+        """
+        ready = (run for run in self._wanting(ledger) if not self._waits(run, ledger))
+        wanting = sorted(ready, key=lambda run: (run.noise_draw, run.key))
         begun = [run for run in wanting if run.attempts]
         return next((run.key for run in (*begun, *wanting)), None)
 

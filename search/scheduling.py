@@ -50,7 +50,7 @@ def course(trial: TrialState, metric: str, direction: Direction = "maximize") ->
     Of several runs one that is INFEASIBLE stands for all.
     """
     sign = 1.0 if direction == "maximize" else -1.0
-    broken = [run for run in trial.own_runs if run.state == "INFEASIBLE"]
+    broken = [run for run in trial.search_runs if run.state == "INFEASIBLE"]
     runs = broken[:1] or trial.search_runs
     measured = [
         {m.kimg: sign * m.metrics[metric] if metric in m.metrics else -math.inf for m in one}

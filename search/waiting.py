@@ -122,7 +122,10 @@ class ForPromotion:
 
     def _passed(self, ledger: Ledger) -> dict[int, int]:
         return {
+            # Who has ended fills its rung, but holds up nobody behind it.
             number: sum(rung <= trial.promoted_kimg for rung in self._rungs)
+            if trial.state == "RUNNING"
+            else len(self._rungs)
             for number, trial in ledger.trials.items()
         }
 

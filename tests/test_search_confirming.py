@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from search.confirming import claims, confirmed, confirmed_entry, opening
 from search.events import (
     ConfirmationOpened,
+    Ended,
     Event,
     LookedAtTest,
     Proposed,
     Replicated,
+    RunKey,
     SessionOpened,
+    Started,
 )
 from search.ledger import Ledger, LedgerError
 from search.lines import Lines
@@ -158,3 +161,30 @@ def test_a_race_adds_whole_rounds_of_folds(tmp_path: Path) -> None:
 def test_one_seed_tells_nothing_from_chance() -> None:
     with pytest.raises(SpecError, match="`seeds >= 2` must hold where `top > 1`"):
         study(confirm={"top": 2, "seeds": 1})
+
+
+def test_a_confirmation_that_the_clock_cut_is_made_up_for(tmp_path: Path) -> None:
+    spec = spec_of()
+    events = drive(spec, tmp_path, runs=noisy(tmp_path))
+    ledger = Ledger()
+    for event in events:
+        last = isinstance(event, Ended) and event.run == RunKey(0, 3)
+        ledger.apply(
+            Ended(**RunKey(0, 3)._asdict(), state="STOPPED", reason="time_budget")
+            if last
+            else event
+        )
+    confirmation = confirmed(spec, ledger)
+    assert confirmation is not None
+    assert {one.number: one.seeds for one in confirmation.standings}[0] == 3
+    (again,) = claims(spec, ledger)
+    assert (again.number, again.replicate, again.noise_draw) == (0, 5, 3)
+
+
+def test_all_trials_have_their_first_seed_before_any_has_its_second(tmp_path: Path) -> None:
+    spec = spec_of()
+    events = drive(spec, tmp_path, runs=noisy(tmp_path), workers=1)
+    ledger = Ledger(events)
+    starts = [ledger.run(e.run) for e in events if isinstance(e, Started)]
+    draws = [run.noise_draw for run in starts if run.purpose == "confirmation"]
+    assert draws == sorted(draws)

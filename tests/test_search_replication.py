@@ -1,19 +1,34 @@
 """Trials of several runs: judged by their means, each run once, whatever is killed when."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from closed_form import ClosedFormRuns, Fault, study
-from fake_pool import drive
+from closed_form import ClosedFormRuns, Fault, open_history, study
+from fake_pool import FakePool, drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.events import Checkpointed, Ended, Event, Measured, Paused, Proposed, RunKey, Started
+from search.cell import cell_key
+from search.early_stopping import early_stopping
+from search.events import (
+    Checkpointed,
+    Ended,
+    Event,
+    Measured,
+    Paused,
+    Promoted,
+    Proposed,
+    RunKey,
+    SessionOpened,
+    Started,
+)
 from search.ledger import Ledger
 from search.scheduling import course
 from search.study import SpecError, StudySpec
+from search.trial_run import Progress
 
 METRIC = "validation_log_likelihood"
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -207,3 +222,62 @@ def test_trials_claim_all_their_runs_at_once(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         study(**changes)
+
+
+def test_a_run_whose_trial_stops_while_it_saves_is_ended(tmp_path: Path) -> None:
+    spec = spec_of("asha", seeds=2)
+    with open_history(tmp_path, spec) as history:
+        pool = FakePool(spec, history, noisy(tmp_path), workers=2)
+        pool._fill()
+        first, second = RunKey(0, 0), RunKey(0, 1)
+        at = Progress(kimg=100.0, elapsed_seconds=1.0, metrics={METRIC: 1.0})
+        assert pool.referee.progressed(first, at)  # it waits for its sibling, and is being saved
+        assert pool.referee.progressed(second, replace(at, metrics=None, infeasible="loss is nan"))
+        pool.searcher.on_trial_complete("t2")
+        pool.referee.finished(second)
+        pool.searcher.on_trial_complete("t1")
+        pool.referee.finished(first)
+        assert history.ledger.trials[0].state == "INFEASIBLE"
+        assert history.ledger.unfinished() == []
+
+
+def test_who_has_ended_holds_up_no_promotion(tmp_path: Path) -> None:
+    """The best at the first rung is stopped by request: the next in its place goes on."""
+    spec = study(grid=11, model=0, scheduler=SCHEDULERS["promotion"])
+    events: list[Event] = []
+    for number in range(9):
+        values = {100.0: 10.0 - number}
+        events += course_events(spec, number, values)
+    stopping = early_stopping(spec, tmp_path)
+    assert stopping is not None
+    assert stopping.waiting is not None
+    ledger = Ledger([SessionOpened(pid=1), *events])
+    first = stopping.waiting.decision(ledger)
+    assert isinstance(first, Promoted)
+    assert first.number == 0
+    ledger.apply(Ended(number=0, state="STOPPED", reason="by request"))
+    second = stopping.waiting.decision(ledger)
+    assert isinstance(second, Promoted)
+    assert second.number == 1
+
+
+def course_events(spec: StudySpec, number: int, values: dict[float, float]) -> list[Event]:
+    """A trial that was measured, and waits."""
+    params: dict[str, float | int | str | bool] = {"learning_rate": 0.1, "d_dropout": number / 20}
+    here = {"number": number}
+    events: list[Event] = [
+        Proposed(
+            **here,
+            stage="random_grid",
+            stage_index=1,
+            params=params,
+            cell=cell_key(params),
+            seed=number,
+        ),
+        Started(**here, attempt=0, node="n", device="cpu", pid=1),
+    ]
+    for kimg, value in values.items():
+        metrics = {METRIC: value}
+        events.append(Measured(**here, kimg=kimg, elapsed_seconds=1.0, metrics=metrics))
+        events.append(Checkpointed(**here, kimg=kimg, path=f"tune/{number}"))
+    return [*events, Paused(**here)]
