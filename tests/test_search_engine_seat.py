@@ -121,8 +121,9 @@ def test_a_lost_engine_costs_nobody_more_than_its_last_interval(
         assert [m.kimg for m in trial.measurements] == [100, 200, 300, 400]
     retried = [event for event in events if isinstance(event, Retried)]
     causes = {event.cause for event in retried}
-    assert cause in causes
-    assert causes <= {cause, "EngineLostError: its engine died"}  # for some hear it late
+    assert causes
+    # On a busy machine all may hear of it late, when the broker has another engine already.
+    assert causes <= {cause, "EngineLostError: its engine died"}
     assert 1 <= len(retried) == len({event.number for event in retried}) <= 4
     pids = {event.pid for event in events if isinstance(event, Started)}
     assert len(pids) == 2
