@@ -17,6 +17,7 @@ from search.prepared import PreparedStudy, painter
 from search.requests import waiting
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
+from search.shared_storage import check_shared
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
 from search.study_file import check_same_spec, read_study
@@ -88,6 +89,7 @@ def run_study(
         with ExitStack() as stack:
             with signals_held_back():
                 stack.enter_context(ray_running(address))
+            check_shared(folder)
             place = Place.found(prepared, history.ledger, screen, max_concurrent)
             session = Session(prepared, history, tracker, screen, place, look_again=look_again)
             return session.run(extension)

@@ -124,6 +124,7 @@ class StudySearcher(Searcher):
             "noise_draw": run.noise_draw,
             "params": dict(trial.params),
             "threads": self._threads,
+            "output": str(self._output),
             "resume_from": str(saved) if found else None,
             "donor": str(donor) if donor else None,
             # New for each attempt, or checkpoints would be written over the one to resume from.

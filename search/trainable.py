@@ -8,6 +8,7 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from search.seat import Place, Seat
+from search.shared_storage import check_seen
 
 # A result at least this often, so that Ctrl-C, the time budget and the screen react in seconds.
 STEP_SECONDS = 2.0
@@ -30,6 +31,7 @@ class StudyTrainable(tune.Trainable):
         """Trains for a few seconds or until a measurement."""
         # Opened here, not in setup: Tune never retries a trial that fails while an actor is reset.
         if not self._opened:
+            check_seen(Path(self.config["output"]))
             resume_from = self.config["resume_from"]
             self._open(Path(resume_from) if resume_from else None)
         progress = self._seat.step(STEP_SECONDS)
