@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cgan_core.streams import derive_seed
-from search.command_line import DONE, USER_ERROR, Parser
+from search.command_line import DONE, Parser, carry_out
 from search.learning_curves import ClosedFormCurves, LearningCurves, RecordedCurves
 from search.simulated_pruning import make_pruner
 from search.simulated_sampling import RandomSampler, TPESampler
@@ -65,15 +65,11 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        report = simulate(options)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
+    return carry_out(_simulate, parser(), arguments, (ValueError,))
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    report = simulate(options)
     sys.stdout.write((json.dumps(report) if options.json else table(report)) + "\n")
     return DONE
 
