@@ -9,6 +9,14 @@ from search.events import Measured
 from search.run_state import RunState
 from search.trial import Direction, TrialState
 
+_CLAIM = ("replicate", "purpose", "fold", "noise_draw", "continues")
+_COURSE = (
+    *("number", "state", "reason", "started_at", "ended_at"),
+    *("elapsed_seconds", "total_kimg", "retries"),
+)
+# What a run's numbers depend on.
+_CONDITIONS = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
@@ -64,9 +72,7 @@ class TrialRecord:
         if trial.state in ("INFEASIBLE", "FAILED"):
             scored = None
         return cls(
-            number=trial.number,
             stage=trial.stage,
-            state=trial.state,
             params=dict(trial.params),
             donor=trial.donor.number if trial.donor else None,
             donor_kimg=trial.donor.kimg if trial.donor else None,
@@ -77,13 +83,8 @@ class TrialRecord:
             redraw_error=scored.redraw_error if scored else None,
             replicates_error=scored.replicates_error if scored else None,
             replicates=scored.replicates if scored else 0,
-            elapsed_seconds=trial.elapsed_seconds,
-            total_kimg=trial.total_kimg,
-            reason=trial.reason,
-            started_at=trial.started_at,
-            ended_at=trial.ended_at,
-            retries=trial.retries,
-            **_conditions(trial.first),
+            **_same(trial, _COURSE),
+            **_same(trial.first, _CONDITIONS),
             **others,
         )
 
@@ -131,23 +132,10 @@ class RunRecord:
         """Writes a run down."""
         best = run.best(metric, direction)
         return cls(
-            number=run.number,
-            replicate=run.replicate,
-            purpose=run.purpose,
-            state=run.state,
-            fold=run.fold,
-            noise_draw=run.noise_draw,
-            continues=run.continues,
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
-            elapsed_seconds=run.elapsed_seconds,
-            total_kimg=run.total_kimg,
             run_id=run_id,
-            reason=run.reason,
-            started_at=run.started_at,
-            ended_at=run.ended_at,
-            retries=run.retries,
-            **_conditions(run),
+            **_same(run, _CLAIM + _COURSE + _CONDITIONS),
         )
 
 
@@ -173,7 +161,6 @@ class MeasurementRecord:
         )
 
 
-def _conditions(run: RunState) -> dict[str, Any]:
-    """What a run's numbers depend on."""
-    names = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
-    return {name: getattr(run, name) for name in names}
+def _same(of: TrialState | RunState, names: tuple[str, ...]) -> dict[str, Any]:
+    """The columns that have the name and value of what they are the record of."""
+    return {name: getattr(of, name) for name in names}
