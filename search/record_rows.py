@@ -6,16 +6,14 @@ from typing import Any, Self
 
 from search.event_fields import ParamValue
 from search.events import Measured
-from search.run_state import RunState
-from search.trial import Direction, TrialState
+from search.run_state import CLAIM, CONDITIONS, RunState
+from search.trial import Direction, Objective, TrialState
 
-_CLAIM = ("replicate", "purpose", "fold", "noise_draw", "continues")
 _COURSE = (
     *("number", "state", "reason", "started_at", "ended_at"),
     *("elapsed_seconds", "total_kimg", "retries"),
 )
-# What a run's numbers depend on.
-_CONDITIONS = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
+_ERRORS = ("standard_error", "points_error", "redraw_error", "replicates_error", "replicates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +75,9 @@ class TrialRecord:
             donor=trial.donor.number if trial.donor else None,
             donor_kimg=trial.donor.kimg if trial.donor else None,
             replaces=trial.replaces,
-            objective=scored.value if scored else None,
-            standard_error=scored.standard_error if scored else None,
-            points_error=scored.points_error if scored else None,
-            redraw_error=scored.redraw_error if scored else None,
-            replicates_error=scored.replicates_error if scored else None,
-            replicates=scored.replicates if scored else 0,
+            **({"objective": scored.value, **_same(scored, _ERRORS)} if scored else {}),
             **_same(trial, _COURSE),
-            **_same(trial.first, _CONDITIONS),
+            **_same(trial.first, CONDITIONS),
             **others,
         )
 
@@ -135,7 +128,7 @@ class RunRecord:
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
             run_id=run_id,
-            **_same(run, _CLAIM + _COURSE + _CONDITIONS),
+            **_same(run, CLAIM + _COURSE + CONDITIONS),
         )
 
 
@@ -161,6 +154,6 @@ class MeasurementRecord:
         )
 
 
-def _same(of: TrialState | RunState, names: tuple[str, ...]) -> dict[str, Any]:
+def _same(of: TrialState | Objective | RunState, names: tuple[str, ...]) -> dict[str, Any]:
     """The columns that have the name and value of what they are the record of."""
     return {name: getattr(of, name) for name in names}

@@ -49,16 +49,12 @@ def parser() -> Parser:
         p.add_argument(
             name, type=int, default=default, metavar="N", help=f"{meaning} (default: {default})"
         )
-    p.add_argument("--hours", type=float, metavar="H", help="virtual time after which all ends")
-    p.add_argument(
-        "--grace-kimg",
-        type=float,
-        metavar="KIMG",
-        help="first rung; default: the record's, else 1",
-    )
-    p.add_argument(
-        "--reduction-factor", type=int, metavar="N", help="default: the record's, else 3"
-    )
+    for name, kind, unit, meaning in (
+        ("--hours", float, "H", "virtual time after which all ends"),
+        ("--grace-kimg", float, "KIMG", "first rung; default: the record's, else 1"),
+        ("--reduction-factor", int, "N", "default: the record's, else 3"),
+    ):
+        p.add_argument(name, type=kind, metavar=unit, help=meaning)
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
 

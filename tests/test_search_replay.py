@@ -34,15 +34,12 @@ from search.rerun import main
 from search.study import StudySpec
 
 METRIC = "validation_log_likelihood"
-FAULTS = ["raise", "infeasible"]
+LINES = Lines(untrained=-1e9, real_data=1e9)  # as the fake pool has them
 
 
 def spec_of(name: str, seeds: int) -> StudySpec:
     scheduler = SCHEDULERS[name]
     return study(grid=6, model=3, scheduler=scheduler, replication={"seeds": seeds})
-
-
-LINES = Lines(untrained=-1e9, real_data=1e9)  # as the fake pool has them
 
 
 def replayed(folder: Path) -> Replay:
