@@ -25,8 +25,8 @@ from cgan_core.evaluation_noise import SampleSet
 from cgan_core.member import Member
 from cgan_core.model import Model
 from cgan_core.samples import Samples
-from search.gan_run import metrics_of, redraws_of
 from search.redraw import REDRAWS, redraw_standard_error
+from search.score_names import metrics_of, redraws_of
 
 STEPS = 20  # of training a round
 MEASURE_KIMG = 50.0  # of the quick study

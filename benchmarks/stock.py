@@ -12,8 +12,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.problem import Problem
 from search.domains import CategoricalDomain, FloatDomain, Params, Scalar
+from search.frozen_trial import distribution
 from search.pruners import Verdict
-from search.sampling import distribution
 from search.simulation import SimulatedTrial
 from search.space import Space, active_domain, dependency_order
 

@@ -1,6 +1,8 @@
 """What the commands have in common: their exit codes, and complaints of one line."""
 
 import argparse
+import sys
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -12,6 +14,28 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the command."""
         self.exit(USER_ERROR, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def carry_out(
+    command: Callable[[argparse.Namespace], int],
+    parser: Parser,
+    arguments: Sequence[str] | None,
+    user_errors: tuple[type[Exception], ...],
+) -> int:
+    """Runs a command on what `parser` makes of `arguments`; returns its exit code.
+
+    None stands for the words that Python was called with. An error that is not one of
+    `user_errors` is a fault of ours.
+    """
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return command(options)
+    except user_errors as error:
+        sys.stderr.write(f"{error}\n")
+        return USER_ERROR
 
 
 def extra_trials(text: str) -> int:

@@ -1,5 +1,6 @@
 """A study as an Optuna journal, for optuna-dashboard: `python -m search.export OUTPUT`."""
 
+import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from search.command_line import DONE, USER_ERROR, Parser
+from search.command_line import DONE, Parser, carry_out
 from search.journal import JournalError
 from search.lines import Lines
 from search.parquet import RecordError, replacing
@@ -42,15 +43,12 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        written = export(options.output, options.optuna, force=options.force)
-    except (SpecError, RecordError, StudyError, JournalError) as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
+    errors = (SpecError, RecordError, StudyError, JournalError)
+    return carry_out(_export, parser(), arguments, errors)
+
+
+def _export(options: argparse.Namespace) -> int:
+    written = export(options.output, options.optuna, force=options.force)
     sys.stdout.write(f"{written} trials in {options.optuna}: optuna-dashboard {options.optuna}\n")
     return DONE
 

@@ -25,7 +25,7 @@ from search.evaluators import evaluator_of
 from search.events import RunKey
 from search.machine import processor
 from search.points import picture_folder, write_points
-from search.redraw import REDRAWS
+from search.score_names import metrics_of, redraws_of
 from search.trial import Direction
 from search.trial_run import Progress
 
@@ -256,21 +256,3 @@ class GANRun:
             return False
         self.member.fail(f"out of memory ({str(error).partition(chr(10))[0]})")
         return True
-
-
-def metrics_of(scores: Scores) -> dict[str, float]:
-    """Returns the validation likelihoods by their recorded names, in nats."""
-    named = {
-        "validation_log_likelihood": scores.log_likelihood,
-        "standard_error": scores.standard_error,
-        "conditional_log_likelihood": scores.conditional_log_likelihood,
-        "conditional_standard_error": scores.conditional_standard_error,
-        "bandwidth": scores.bandwidth,
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def redraws_of(scores: Scores) -> dict[str, float]:
-    """Returns the likelihoods of a second set of samples by their recorded names, in nats."""
-    named = metrics_of(scores)
-    return {second: named[first] for first, second in REDRAWS.items() if first in named}

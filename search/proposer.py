@@ -11,17 +11,11 @@ from search.domains import Params
 from search.events import Proposed
 from search.events import Stage as StageName
 from search.evolution import evolved_point
+from search.frozen_trial import DIVERGED, to_frozen_trial
 from search.grid import all_cells, random_order
 from search.ledger import Ledger
 from search.quasi_random import sobol_point
-from search.sampling import (
-    DIVERGED,
-    make_sampler,
-    proposal_seed,
-    propose,
-    rebuild_study,
-    to_frozen_trial,
-)
+from search.sampling import make_sampler, proposal_seed, propose, rebuild_study
 from search.seen_trial import SeenTrial, ranked, seen
 from search.stage_plan import PlannedStage, plan_stages, stage_cells, stage_trials
 from search.stages import ModelStage, SamplerName

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from search.hyperband import Bracket, bracket_of
 from search.median import below_median
 from search.scheduling import PairedError, clearly_behind, cut
+from search.sorted_rungs import SortedRungs
 
 Verdict = Literal["go_on", "stop", "pause"]
 
@@ -53,48 +54,6 @@ class NoPruner:
         return None
 
 
-class _Rungs:
-    """What each trial was worth at each rung that it has come to, in order.
-
-    Attributes:
-        best: The best value so far of each feasible trial.
-        reached: How many rungs each trial has a value at.
-        entries: For each rung the values and numbers, ascending.
-        values: For each rung the value of each number.
-    """
-
-    def __init__(self, rungs: Sequence[float]) -> None:
-        self.rungs = tuple(rungs)
-        self.best: dict[int, float] = {}
-        self.reached: dict[int, int] = {}
-        self.entries: list[list[tuple[float, int]]] = [[] for _ in rungs]
-        self.values: list[dict[int, float]] = [{} for _ in rungs]
-
-    def take(self, number: int, kimg: float, value: float) -> None:
-        """Takes a measurement in."""
-        before = self.best.get(number, -math.inf)
-        best = self.best[number] = max(before, value)
-        reached = self.reached.setdefault(number, 0)
-        while reached < len(self.rungs) and kimg >= self.rungs[reached]:
-            self._put(reached, number, best if kimg == self.rungs[reached] else before)
-            reached += 1
-        self.reached[number] = reached
-
-    def sink(self, number: int) -> None:
-        """Puts an INFEASIBLE trial last at every rung up to the one it would have met next."""
-        self.best.pop(number, None)
-        reached = self.reached.get(number, 0)
-        for index in range(min(reached + 1, len(self.rungs))):
-            old = self.values[index].get(number)
-            if old is not None:
-                del self.entries[index][bisect_left(self.entries[index], (old, number))]
-            self._put(index, number, -math.inf)
-
-    def _put(self, index: int, number: int, value: float) -> None:
-        self.values[index][number] = value
-        insort(self.entries[index], (value, number))
-
-
 class HalvingPruner:
     """`search.scheduling.decide`: asynchronous successive halving in its stopping form.
 
@@ -110,7 +69,7 @@ class HalvingPruner:
         reduction_factor: float,
         paired_error: PairedError | None = None,
     ) -> None:
-        self._rungs = _Rungs(rungs)
+        self._rungs = SortedRungs(rungs)
         self._factor, self._paired_error = reduction_factor, paired_error
         self._leading = -math.inf
 
@@ -216,7 +175,7 @@ class PromotionPruner:
     """`search.promotion.promote`: a trial pauses at every rung until it is in the top there."""
 
     def __init__(self, rungs: Sequence[float], reduction_factor: int) -> None:
-        self._rungs = _Rungs(rungs)
+        self._rungs = SortedRungs(rungs)
         self._factor = reduction_factor
         self._waiting: list[list[tuple[float, int]]] = [[] for _ in rungs]  # worst first
 

@@ -6,8 +6,14 @@ from typing import Any, Self
 
 from search.event_fields import ParamValue
 from search.events import Measured
-from search.run_state import RunState
-from search.trial import Direction, TrialState
+from search.run_state import CLAIM, CONDITIONS, RunState
+from search.trial import Direction, Objective, TrialState
+
+_COURSE = (
+    *("number", "state", "reason", "started_at", "ended_at"),
+    *("elapsed_seconds", "total_kimg", "retries"),
+)
+_ERRORS = ("standard_error", "points_error", "redraw_error", "replicates_error", "replicates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,26 +70,14 @@ class TrialRecord:
         if trial.state in ("INFEASIBLE", "FAILED"):
             scored = None
         return cls(
-            number=trial.number,
             stage=trial.stage,
-            state=trial.state,
             params=dict(trial.params),
             donor=trial.donor.number if trial.donor else None,
             donor_kimg=trial.donor.kimg if trial.donor else None,
             replaces=trial.replaces,
-            objective=scored.value if scored else None,
-            standard_error=scored.standard_error if scored else None,
-            points_error=scored.points_error if scored else None,
-            redraw_error=scored.redraw_error if scored else None,
-            replicates_error=scored.replicates_error if scored else None,
-            replicates=scored.replicates if scored else 0,
-            elapsed_seconds=trial.elapsed_seconds,
-            total_kimg=trial.total_kimg,
-            reason=trial.reason,
-            started_at=trial.started_at,
-            ended_at=trial.ended_at,
-            retries=trial.retries,
-            **_conditions(trial.first),
+            **({"objective": scored.value, **_same(scored, _ERRORS)} if scored else {}),
+            **_same(trial, _COURSE),
+            **_same(trial.first, CONDITIONS),
             **others,
         )
 
@@ -131,23 +125,10 @@ class RunRecord:
         """Writes a run down."""
         best = run.best(metric, direction)
         return cls(
-            number=run.number,
-            replicate=run.replicate,
-            purpose=run.purpose,
-            state=run.state,
-            fold=run.fold,
-            noise_draw=run.noise_draw,
-            continues=run.continues,
             objective=best.metrics[metric] if best else None,
             kimg=best.kimg if best else None,
-            elapsed_seconds=run.elapsed_seconds,
-            total_kimg=run.total_kimg,
             run_id=run_id,
-            reason=run.reason,
-            started_at=run.started_at,
-            ended_at=run.ended_at,
-            retries=run.retries,
-            **_conditions(run),
+            **_same(run, CLAIM + _COURSE + CONDITIONS),
         )
 
 
@@ -173,7 +154,6 @@ class MeasurementRecord:
         )
 
 
-def _conditions(run: RunState) -> dict[str, Any]:
-    """What a run's numbers depend on."""
-    names = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
-    return {name: getattr(run, name) for name in names}
+def _same(of: TrialState | Objective | RunState, names: tuple[str, ...]) -> dict[str, Any]:
+    """The columns that have the name and value of what they are the record of."""
+    return {name: getattr(of, name) for name in names}

@@ -13,7 +13,7 @@ from typing import Any
 
 from cgan_core.config import ConfigError
 from cgan_core.data import DataError
-from search.command_line import DONE, INTERRUPTED, USER_ERROR, Parser
+from search.command_line import DONE, INTERRUPTED, Parser, carry_out
 from search.comparison import Comparison, Difference
 from search.journal import JournalError
 from search.parquet import RecordError
@@ -56,6 +56,11 @@ def parser() -> Parser:
         help="what still counts as equal, relative to the value or to 1 (default: %(default)g)",
     )
     p.add_argument("--json", action="store_true", help="print one object on standard output")
+    _add_whole_study(p)
+    return p
+
+
+def _add_whole_study(p: Parser) -> None:
     whole = p.add_argument_group("a whole study")
     whole.add_argument(
         "--replay",
@@ -70,23 +75,18 @@ def parser() -> Parser:
         action="store_true",
         help="train nothing: proposals and decisions by what the record says was measured",
     )
-    return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
+    of_core = (ConfigError, DataError)
+    errors = (*of_core, SpecError, StudyError, RecordError, JournalError, TrackingError)
+    return carry_out(_repeat, parser(), arguments, errors)
+
+
+def _repeat(options: argparse.Namespace) -> int:
     try:
         return _replay(options) if _whole_study(options) else _rerun(options)
-    except (
-        *(SpecError, ConfigError, DataError, StudyError),
-        *(RecordError, JournalError, TrackingError),
-    ) as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: nothing is said of what was not repeated\n")
         return INTERRUPTED
@@ -130,7 +130,7 @@ def _rerun(options: argparse.Namespace) -> int:
         limit = "" if options.until_kimg is None else f" up to {options.until_kimg:g} kimg"
         raise RecordError(f"{trial.place}: {trial.state}, with no measurement{limit} to repeat")
     started = time.monotonic()
-    note = _repeat(trial, comparison)
+    note = _train(trial, comparison)
     if options.json:
         found = _identity(trial) | {"until_kimg": options.until_kimg, "recorded_elsewhere": note}
         found |= comparison.to_mapping() | {"elapsed_seconds": time.monotonic() - started}
@@ -152,7 +152,7 @@ def _read(run: str, tracking_uri: str | None) -> RecordedTrial:
     return read_tracked(run, tracking_uri)
 
 
-def _repeat(trial: RecordedTrial, comparison: Comparison) -> str | None:
+def _train(trial: RecordedTrial, comparison: Comparison) -> str | None:
     """Trains and compares to the end; returns what is not as it was recorded on, if anything."""
     with TemporaryDirectory() as scratch, repeating(trial, Path(scratch)) as seat:
         note = differences_of_place(trial, seat.place())

@@ -22,6 +22,9 @@ TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILE
 Direction = Literal["maximize", "minimize"]
 
 THEN = " then "
+# Fields that are told of a run: how it was claimed, and what its numbers depend on.
+CLAIM = ("replicate", "purpose", "fold", "noise_draw", "continues")
+CONDITIONS = ("seed", "node", "device", "pack", "threads", "streams", "torch", "processor")
 
 
 @dataclass(kw_only=True)

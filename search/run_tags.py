@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from search.run_state import RunState
+from search.run_state import CLAIM, CONDITIONS, RunState
 from search.trial import TrialState
 
 _REASON_LENGTH = 4000  # characters; MLflow refuses or cuts tags beyond 5,000 to 8,000
@@ -42,24 +42,8 @@ def _shared_facts(trial: TrialState) -> dict[str, object]:
 
 
 def _run_facts(run: RunState) -> dict[str, object]:
-    return {
-        "replicate": run.replicate,
-        "purpose": run.purpose,
-        "fold": run.fold,
-        "noise_draw": run.noise_draw,
-        "continues": run.continues,
-        "state": run.state,
-        "reason": run.reason and run.reason[:_REASON_LENGTH],
-        "seed": run.seed,
-        "retries": run.retries,
-        "node": run.node,
-        "device": run.device,
-        "pack": run.pack,
-        "threads": run.threads,
-        "streams": run.streams,
-        "torch": run.torch,
-        "processor": run.processor,
-    }
+    facts = {name: getattr(run, name) for name in (*CLAIM, "state", "retries", *CONDITIONS)}
+    return facts | {"reason": run.reason and run.reason[:_REASON_LENGTH]}
 
 
 def _texts(facts: Mapping[str, object]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cgan_core.streams import derive_seed
-from search.command_line import DONE, USER_ERROR, Parser
+from search.command_line import DONE, Parser, carry_out
 from search.learning_curves import ClosedFormCurves, LearningCurves, RecordedCurves
 from search.simulated_pruning import make_pruner
 from search.simulated_sampling import RandomSampler, TPESampler
@@ -49,31 +49,23 @@ def parser() -> Parser:
         p.add_argument(
             name, type=int, default=default, metavar="N", help=f"{meaning} (default: {default})"
         )
-    p.add_argument("--hours", type=float, metavar="H", help="virtual time after which all ends")
-    p.add_argument(
-        "--grace-kimg",
-        type=float,
-        metavar="KIMG",
-        help="first rung; default: the record's, else 1",
-    )
-    p.add_argument(
-        "--reduction-factor", type=int, metavar="N", help="default: the record's, else 3"
-    )
+    for name, kind, unit, meaning in (
+        ("--hours", float, "H", "virtual time after which all ends"),
+        ("--grace-kimg", float, "KIMG", "first rung; default: the record's, else 1"),
+        ("--reduction-factor", int, "N", "default: the record's, else 3"),
+    ):
+        p.add_argument(name, type=kind, metavar=unit, help=meaning)
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        report = simulate(options)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
+    return carry_out(_simulate, parser(), arguments, (ValueError,))
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    report = simulate(options)
     sys.stdout.write((json.dumps(report) if options.json else table(report)) + "\n")
     return DONE
 

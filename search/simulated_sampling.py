@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from cgan_core.streams import stream
 from search.domains import Params
-from search.sampling import make_sampler, proposal_seed, propose, rebuild_study, to_frozen_trial
+from search.frozen_trial import to_frozen_trial
+from search.sampling import make_sampler, proposal_seed, propose, rebuild_study
 from search.simulation import SimulatedState, SimulatedTrial
 from search.space import Space
 from search.trial import TrialStateName

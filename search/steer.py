@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.answers import told
-from search.command_line import DONE, INTERRUPTED, USER_ERROR, Parser, extra_trials
+from search.command_line import DONE, INTERRUPTED, Parser, carry_out, extra_trials
 from search.events import Answer, Proposed, RequestRefused, StopAsked
 from search.journal import JournalError
 from search.parquet import RecordError
@@ -64,19 +64,15 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
+    return carry_out(_steer, parser(), arguments, (SpecError, RecordError, JournalError))
+
+
+def _steer(options: argparse.Namespace) -> int:
     try:
         study = RecordedStudy.read(options.output)
         return _status(study, options) if options.action == "status" else _ask(study, options)
     except RequestError as error:
-        sys.stderr.write(f"{options.output}: {error}\n")
-        return USER_ERROR
-    except (SpecError, RecordError, JournalError) as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
+        raise RecordError(f"{options.output}: {error}") from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: what was asked stands\n")
         return INTERRUPTED

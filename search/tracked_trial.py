@@ -46,18 +46,7 @@ def read_tracked(run_id: str, uri: str | None) -> RecordedTrial:
 def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
     run = client.get_run(run_id)
     tags: Mapping[str, str] = run.data.tags
-    if KEY_TAG not in tags:
-        raise RecordError(f"run {run_id}: is no run of this search; give one of a trial")
-    if PARENT_TAG not in tags:
-        raise RecordError(f"run {run_id}: is that of a study; give the run of one of its trials")
-    if tags.get("replicates", "1") != "1":
-        raise RecordError(f"run {run_id}: is that of several runs; give one of those below it")
-    if "donor" in tags:
-        raise RecordError(
-            f"run {run_id}: begins from the state of trial {tags['donor']} at "
-            f"{tags['donor_kimg']} kimg, whose record is not in this run; give "
-            "STUDY_FOLDER:NUMBER instead"
-        )
+    _check(run_id, tags)
     with tempfile.TemporaryDirectory() as scratch:
         client.download_artifacts(_study_of(client, tags[PARENT_TAG]), STUDY_NAME, scratch)
         study = read_study(Path(scratch))
@@ -81,6 +70,22 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
         donor_kimg=0.0,
         **{name: tags.get(name) for name in _TAGS},
     )
+
+
+def _check(run_id: str, tags: Mapping[str, str]) -> None:
+    """Refuses what is not the whole record of one training."""
+    if KEY_TAG not in tags:
+        raise RecordError(f"run {run_id}: is no run of this search; give one of a trial")
+    if PARENT_TAG not in tags:
+        raise RecordError(f"run {run_id}: is that of a study; give the run of one of its trials")
+    if tags.get("replicates", "1") != "1":
+        raise RecordError(f"run {run_id}: is that of several runs; give one of those below it")
+    if "donor" in tags:
+        raise RecordError(
+            f"run {run_id}: begins from the state of trial {tags['donor']} at "
+            f"{tags['donor_kimg']} kimg, whose record is not in this run; give "
+            "STUDY_FOLDER:NUMBER instead"
+        )
 
 
 def _study_of(client: Any, run_id: str) -> str:

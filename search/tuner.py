@@ -190,13 +190,7 @@ def run_trials(
     with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
             _trainable(make_seat, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=_Scheduler(referee),
-                num_samples=-1,  # the searcher says when it has finished
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: str(trial.config["folder"]),
-            ),
+            tune_config=_tune_config(searcher, _Scheduler(referee)),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
@@ -208,6 +202,16 @@ def run_trials(
             ),
         ).fit()
     _settle(referee, history, stop, purpose)
+
+
+def _tune_config(searcher: StudySearcher, scheduler: _Scheduler) -> tune.TuneConfig:
+    return tune.TuneConfig(
+        search_alg=searcher,
+        scheduler=scheduler,
+        num_samples=-1,  # the searcher says when it has finished
+        reuse_actors=True,
+        trial_dirname_creator=lambda trial: str(trial.config["folder"]),
+    )
 
 
 def _seats(

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray import tune
 
 from benchmarks.gan_like import GanLike
 from benchmarks.plateaus import Plateaus
@@ -47,6 +48,39 @@ class Rising:
         return None
 
 
+class RisingTraining(tune.Trainable):  # type: ignore[misc]
+    def setup(self, config: dict[str, Any]) -> None:
+        self.values = Rising().values(config)
+
+    def step(self) -> dict[str, float]:
+        return {METRIC: self.values[self.iteration]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        pass
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+
+def in_tune(stock: Stock, folder: Path) -> tune.ResultGrid:
+    tuner = tune.Tuner(
+        RisingTraining,
+        tune_config=tune.TuneConfig(
+            search_alg=stock.search,
+            scheduler=stock.scheduler,
+            num_samples=TRIALS,
+            max_concurrent_trials=1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    )
+    return tuner.fit()
+
+
 def in_virtual_time(problem: Problem, stock: Stock, workers: int = 1) -> Outcome:
     return Simulation(problem, stock, stock, workers=workers, num_trials=TRIALS).run()
 
@@ -68,41 +102,9 @@ def shipped(local_ray: None) -> Iterator[None]:
 def test_tune_itself_tries_and_stops_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray import tune
-
     monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would stay when Tune has ended
-
     problem = Rising()
-
-    class Training(tune.Trainable):  # type: ignore[misc]
-        def setup(self, config: dict[str, Any]) -> None:
-            self.values = Rising().values(config)
-
-        def step(self) -> dict[str, float]:
-            return {METRIC: self.values[self.iteration]}
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            pass
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            pass
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.setup(new_config)
-            return True
-
-    real = Stock(problem, seed=3)
-    results = tune.Tuner(
-        Training,
-        tune_config=tune.TuneConfig(
-            search_alg=real.search,
-            scheduler=real.scheduler,
-            num_samples=TRIALS,
-            max_concurrent_trials=1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
-    ).fit()
+    results = in_tune(Stock(problem, seed=3), tmp_path)
     virtual = in_virtual_time(problem, Stock(problem, seed=3))
     course = [(trial.params, trial.measured) for trial in virtual.trials.values()]
     tune_course = []

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from closed_form import study
 from fake_pool import drive
+from tiny_schedulers import SCHEDULERS
 
 from search.early_stopping import early_stopping
 from search.events import Ended, Measured, Proposed
@@ -15,19 +16,14 @@ from search.median import MedianStopping
 from search.scheduling import Halving
 from search.study import SpecError, StudySpec
 
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "asha": {"kind": "asha", "grace_kimg": 100.0},
-    "paired": {"kind": "asha", "grace_kimg": 100.0, "paired": True},
-    "hyperband": {"kind": "hyperband", "grace_kimg": 100.0, "reduction_factor": 2},
-    "median": {"kind": "median", "grace_kimg": 100.0},
-}
+RULES = ("asha", "paired", "hyperband", "median")
 
 
 def spec_of(name: str) -> StudySpec:
     return study(grid=11, model=0, scheduler=SCHEDULERS[name])
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("kills", [(), (3,), (14, 17, 21), (38,)], ids=str)
 def test_a_study_decides_by_its_record_alone(
     tmp_path: Path, name: str, kills: tuple[int, ...]

@@ -16,9 +16,10 @@ from cgan_core.data.folds import leave_out
 from cgan_core.evaluation import Evaluator, protocol_for
 from search.engine import Engine
 from search.evaluators import MAX_IDLE, evaluator_of
-from search.gan_run import GANRuns, metrics_of
+from search.gan_run import GANRuns
 from search.points import read_points
 from search.redraw import REDRAWS
+from search.score_names import metrics_of
 
 pytestmark = pytest.mark.usefixtures("worker_settings")
 FOLDS = 4

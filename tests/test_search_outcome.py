@@ -136,9 +136,15 @@ def test_lines_are_read_as_they_were_written() -> None:
     assert Lines.from_mapping({"untrained": -50.0, "real_data": 200.0}) == LINES
 
 
-def test_without_a_winner_best_is_null(tmp_path: Path, spec: StudySpec) -> None:
-    splits = load_data(path=tmp_path / "tiny.npz")
-    evaluator = Evaluator(splits, protocol_for(splits, spec.seed))
+@pytest.fixture
+def evaluator(tmp_path: Path, spec: StudySpec) -> Evaluator:
+    splits = load_data(path=tmp_path / "tiny.npz", seed=spec.seed)
+    return Evaluator(splits, protocol_for(splits, spec.seed))
+
+
+def test_without_a_winner_best_is_null(
+    tmp_path: Path, spec: StudySpec, evaluator: Evaluator
+) -> None:
     trials = ledger(course(0, [-60]), course(1, [], "FAILED"))
     with History.create(tmp_path / "out") as history:
         history.ledger = trials
@@ -150,13 +156,8 @@ def test_without_a_winner_best_is_null(tmp_path: Path, spec: StudySpec) -> None:
     assert not (tmp_path / "out" / "best").exists()
 
 
-def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySpec) -> None:
-    """Trained for real: what `best/` holds scores what the record promises."""
-    out = tmp_path / "out"
-    splits = load_data(path=tmp_path / "tiny.npz", seed=spec.seed)
-    evaluator = Evaluator(splits, protocol_for(splits, spec.seed))
-    source = DataSource(path=str(tmp_path / "tiny.npz"), seed=spec.seed, subset=False)
-    runs = GANRuns(source, evaluator.protocol, spec.model, 0.8, 0.2, out)
+def trained(runs: GANRuns) -> list[Event]:
+    """Trial 0, trained for real, with its state in `saved/`."""
     params: dict[str, float | int | str | bool] = {"learning_rate": 0.1, "d_dropout": 0.0}
     seat = OwnSeat(runs)
     trial = {"number": 0, "replicate": 0, "seed": 5, "threads": 1, "params": params}
@@ -173,12 +174,20 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
         metrics = dict(progress.metrics)
         events.append(Measured(number=0, kimg=progress.kimg, elapsed_seconds=1, metrics=metrics))
         done = progress.done
-    (out / "saved").mkdir(parents=True)
-    seat.save(out / "saved")
-    events += [
-        Checkpointed(number=0, kimg=0.8, path="saved"),
-        Ended(number=0, state="COMPLETED"),
-    ]
+    saved = runs.output / "saved"
+    saved.mkdir(parents=True)
+    seat.save(saved)
+    checkpointed = Checkpointed(number=0, kimg=0.8, path=saved.name)
+    return [*events, checkpointed, Ended(number=0, state="COMPLETED")]
+
+
+def test_the_winner_is_the_state_at_its_best_score(
+    tmp_path: Path, spec: StudySpec, evaluator: Evaluator
+) -> None:
+    """What `best/` holds scores what the record promises."""
+    out = tmp_path / "out"
+    source = DataSource(path=str(tmp_path / "tiny.npz"), seed=spec.seed, subset=False)
+    events = trained(GANRuns(source, evaluator.protocol, spec.model, 0.8, 0.2, out))
     lines = Lines(untrained=-1e9, real_data=-1e8)
     said: list[str] = []
     with History.create(out) as history:
@@ -200,5 +209,5 @@ def test_the_winner_is_the_state_at_its_best_score(tmp_path: Path, spec: StudySp
     assert again.log_likelihood == best["objective"]
     tested = evaluator.test(samples, evaluator.bandwidth(samples))
     assert tested.log_likelihood == summary["test"]["log_likelihood"]
-    assert summary["test"]["num_points"] == len(splits.test.images)
+    assert summary["test"]["num_points"] == len(evaluator.splits.test.images)
     assert summary["references"].keys() >= {"real_data", "kmeans", "untrained"}

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_form import ClosedFormRuns, Fault, study
+from closed_form import Fault, study
 from fake_pool import drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_schedulers import SCHEDULERS, noisy
 
 from search.events import (
     ConfirmationOpened,
@@ -33,27 +34,12 @@ from search.rerun import main
 from search.study import StudySpec
 
 METRIC = "validation_log_likelihood"
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"kind": "none"},
-    "asha": {"kind": "asha", "grace_kimg": 100.0},
-    "promotion": {"kind": "asha", "grace_kimg": 100.0, "mode": "promotion"},
-    "hyperband": {"kind": "hyperband", "grace_kimg": 100.0, "reduction_factor": 2},
-    "median": {"kind": "median", "grace_kimg": 100.0},
-    "paired": {"kind": "asha", "grace_kimg": 100.0, "paired": True},
-}
-FAULTS = ["raise", "infeasible"]
+LINES = Lines(untrained=-1e9, real_data=1e9)  # as the fake pool has them
 
 
 def spec_of(name: str, seeds: int) -> StudySpec:
     scheduler = SCHEDULERS[name]
     return study(grid=6, model=3, scheduler=scheduler, replication={"seeds": seeds})
-
-
-def noisy(folder: Path, *, points: bool = False, **changes: Any) -> ClosedFormRuns:
-    return ClosedFormRuns(folder=folder, points=points, seed_noise=20.0, **changes)
-
-
-LINES = Lines(untrained=-1e9, real_data=1e9)  # as the fake pool has them
 
 
 def replayed(folder: Path) -> Replay:

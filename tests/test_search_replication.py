@@ -6,10 +6,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from closed_form import ClosedFormRuns, Fault, open_history, study
+from closed_form import Fault, open_history, study
 from fake_pool import FakePool, drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_schedulers import SCHEDULERS, noisy
 
 from search.cell import cell_key
 from search.early_stopping import early_stopping
@@ -31,23 +32,11 @@ from search.study import SpecError, StudySpec
 from search.trial_run import Progress
 
 METRIC = "validation_log_likelihood"
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"kind": "none"},
-    "asha": {"kind": "asha", "grace_kimg": 100.0},
-    "promotion": {"kind": "asha", "grace_kimg": 100.0, "mode": "promotion"},
-    "hyperband": {"kind": "hyperband", "grace_kimg": 100.0, "reduction_factor": 2},
-    "median": {"kind": "median", "grace_kimg": 100.0},
-    "paired": {"kind": "asha", "grace_kimg": 100.0, "paired": True},
-}
 
 
 def spec_of(name: str, **replication: int) -> StudySpec:
     replication = replication or {"seeds": 3}
     return study(grid=7, model=0, scheduler=SCHEDULERS[name], replication=replication)
-
-
-def noisy(folder: Path, *, points: bool = False, **changes: Any) -> ClosedFormRuns:
-    return ClosedFormRuns(folder=folder, points=points, seed_noise=20.0, **changes)
 
 
 def check_whole(ledger: Ledger, replicates: int = 3) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from closed_form import open_history, study
 from fake_pool import drive, phases
+from tiny_schedulers import SCHEDULERS
 
 from search.events import Event, Proposed
 from search.journal import Journal
@@ -25,13 +26,7 @@ STAGES: dict[str, dict[str, Any]] = {
         for sampler in ("random", "sobol", "tpe", "gp", "cmaes", "nsga2")
     },
 }
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"kind": "none"},
-    "asha": {"kind": "asha", "grace_kimg": 100.0},
-    "promotion": {"kind": "asha", "grace_kimg": 100.0, "mode": "promotion"},
-    "paired": {"kind": "asha", "grace_kimg": 100.0, "paired": True},
-    "hyperband": {"kind": "hyperband", "grace_kimg": 100.0, "reduction_factor": 2},
-    "median": {"kind": "median", "grace_kimg": 100.0},
+EVERY_SCHEDULER = SCHEDULERS | {
     "shadow": {"kind": "asha", "grace_kimg": 100.0, "shadow": 0.5},
     "pbt": {"kind": "pbt", "interval_kimg": 100.0},
     "pb2": {"kind": "pb2", "interval_kimg": 100.0},
@@ -42,7 +37,7 @@ def spec_of(sampler: str, scheduler: str) -> StudySpec:
     stages = [STAGES[sampler]]
     trials = stages[0].get("trials", len(POINTS))
     budget = {"kimg_per_trial": 400.0, "measure_kimg": 100.0, "trials": trials}
-    return study(stages=stages, budget=budget, scheduler=SCHEDULERS[scheduler])
+    return study(stages=stages, budget=budget, scheduler=EVERY_SCHEDULER[scheduler])
 
 
 def killed_in_the_middle(spec: StudySpec, folder: Path, events: int) -> None:
@@ -69,7 +64,7 @@ def cells(events: list[Event]) -> list[str]:
     return [event.cell for event in events if isinstance(event, Proposed)]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", EVERY_SCHEDULER)
 @pytest.mark.parametrize("sampler", STAGES)
 def test_a_killed_study_tries_what_it_would_have_tried(
     tmp_path: Path, sampler: str, scheduler: str

@@ -16,18 +16,9 @@ from pydantic import TypeAdapter
 
 from search.cell import cell_key
 from search.domains import Branches, FloatDomain, IntDomain, Params
-from search.sampling import (
-    INFEASIBLE_VALUE,
-    OptunaSampler,
-    distribution,
-    grid_cells,
-    make_sampler,
-    proposal_seed,
-    propose,
-    random_order,
-    rebuild_study,
-    to_frozen_trial,
-)
+from search.frozen_trial import INFEASIBLE_VALUE, distribution, to_frozen_trial
+from search.grid import grid_cells, random_order
+from search.sampling import OptunaSampler, make_sampler, proposal_seed, propose, rebuild_study
 from search.space import Space, active_domain, canonical_point, corner_points, dependency_order
 from search.trial import Direction, TrialStateName
 

@@ -10,6 +10,7 @@ from fake_pool import drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from tiny_schedulers import SCHEDULERS, noisy
 
 from search.events import Replicated
 from search.ledger import Ledger, LedgerError
@@ -26,15 +27,11 @@ from search.study import SpecError, StudySpec
 from search.trial import TrialState
 
 METRIC = "validation_log_likelihood"
-RULES: dict[str, dict[str, Any]] = {
-    "asha": {"kind": "asha", "grace_kimg": 100.0},
-    "promotion": {"kind": "asha", "grace_kimg": 100.0, "mode": "promotion"},
-    "median": {"kind": "median", "grace_kimg": 100.0},
-}
+RULES = ("asha", "promotion", "median")
 
 
 def spec_of(name: str, shadow: float = 1.0, **sections: Any) -> StudySpec:
-    return study(grid=9, model=0, scheduler=RULES[name] | {"shadow": shadow}, **sections)
+    return study(grid=9, model=0, scheduler=SCHEDULERS[name] | {"shadow": shadow}, **sections)
 
 
 def stopped(ledger: Ledger) -> list[TrialState]:
@@ -69,7 +66,7 @@ def test_every_stopped_run_is_continued_once_through_any_kills(
 ) -> None:
     folder = tmp_path_factory.mktemp(name)
     spec = spec_of(name, replication={"seeds": seeds})
-    runs = ClosedFormRuns(folder=folder, seed_noise=20.0)
+    runs = noisy(folder)
     events = drive(spec, folder, kills, runs=runs, seed=seed, workers=workers)
     ledger = Ledger(events)
     assert stopped(ledger)
@@ -237,4 +234,4 @@ def test_a_study_that_stops_nobody_has_no_shadows() -> None:
     with pytest.raises(SpecError, match="shadow"):
         study(scheduler={"kind": "none", "shadow": 0.1})
     with pytest.raises(SpecError, match="shadow"):
-        study(scheduler=RULES["asha"] | {"shadow": 1.5})
+        study(scheduler=SCHEDULERS["asha"] | {"shadow": 1.5})

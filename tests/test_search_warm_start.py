@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from closed_form import open_history, study
 from fake_pool import drive
-from test_search_replication import noisy
 from test_search_replication import spec_of as replicated
 from test_search_samplers import SPACE, value_of, work_off
+from tiny_schedulers import noisy
 from tiny_study import content, write_npz
 
 from search.cell import cell_key
