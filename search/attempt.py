@@ -7,6 +7,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.tune.experiment import Trial
 
+from search.cause import Cause
 from search.seat import Place, RunFaultError
 
 
@@ -19,16 +20,17 @@ def place_of(trial: Trial) -> Place:
     return place
 
 
-def cause_of(trial: Trial) -> str:
-    """Returns one line on why it was lost; Tune's hooks are not given the error itself."""
+def cause_of(trial: Trial) -> Cause:
+    """Returns why it was lost, in one line; Tune's hooks are not given the error itself."""
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception as unreadable:  # none was written, or its class cannot be found here
-        return f"unknown ({type(unreadable).__name__})"
+        return Cause("machine", f"unknown ({type(unreadable).__name__})")
     if isinstance(error, RayTaskError):
         if isinstance(error.cause, RunFaultError):
-            return str(error.cause)
-        return f"{type(error.cause).__name__}: {error.cause}"
+            return Cause("code", str(error.cause))
+        return Cause("code", f"{type(error.cause).__name__}: {error.cause}")
     if getattr(error, "actor_init_failed", False):
-        return f"its process could not start: {str(error).strip().splitlines()[-1]}"
-    return f"its process died ({type(error).__name__})"
+        last = str(error).strip().splitlines()[-1]
+        return Cause("code", f"its process could not start: {last}")
+    return Cause("machine", f"its process died ({type(error).__name__})")

@@ -34,7 +34,6 @@ from search.trainable import StudyTrainable
 from search.trial_run import MakeLanes
 from search.tune_environment import tune_environment
 
-MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
 PATIENCE_SECONDS = 30.0
@@ -90,7 +89,7 @@ class _Recorder(_Unsaved, tune.Callback):
         self._pack = pack
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
-        restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
+        restored = trial.config["resume_from"] is not None
         self._referee.started(
             _key(trial),
             place_of(trial),
@@ -110,11 +109,9 @@ class _Recorder(_Unsaved, tune.Callback):
         self._referee.checkpointed(key, kimg, folder.relative_to(self._output))
         self._keep_newest(key, 2)
 
-    def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.retried(_key(trial), cause_of(trial))
-
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.failed(_key(trial), cause_of(trial))
+        # Of Tune's trial, not of the run: the record says whether that gets another one.
+        self._referee.lost(_key(trial), cause_of(trial))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         key = _key(trial)
@@ -203,7 +200,7 @@ def run_trials(
                 callbacks=[_Recorder(referee, output, resources.pack), *asked],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
-                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                failure_config=tune.FailureConfig(max_failures=0),  # `Referee.lost` decides
                 verbose=0,
             ),
         ).fit()
