@@ -10,12 +10,15 @@ from ray.tune.experiment import Trial
 from search.cause import Cause
 from search.seat import Place, RunFaultError
 
+PATIENCE_SECONDS = 30.0  # all of Tune waits for it
+
 
 def place_of(trial: Trial) -> Place:
     """Returns where a trial that has just started is trained."""
     try:
-        place: Place = ray.get(trial.temporary_state.ray_actor.place.remote())
-    except RayError:  # died at once: Tune is about to notice
+        asked = trial.temporary_state.ray_actor.place.remote()
+        place: Place = ray.get(asked, timeout=PATIENCE_SECONDS)
+    except RayError:  # died at once, or does not answer: Tune is about to notice
         return Place(node="unknown", device="unknown", pid=0)
     return place
 

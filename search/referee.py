@@ -35,6 +35,10 @@ class StudyFailedError(RuntimeError):
     """Trials fail one after another, so that to go on would only use up the study."""
 
 
+class RayLostError(RuntimeError):
+    """The Ray process of this very machine died; what trials had saved is on record."""
+
+
 class Referee:
     """Keeps the record of running trials and decides which of them stop or pause.
 
