@@ -28,7 +28,15 @@ def engines(make: MakeLanes, capacity: int) -> Iterator[Callable[[], Seat]]:
     # In a list Ray hands the reference on and not the object, so that only engines import what
     # it needs: neither broker nor trials have torch in memory, or a device open.
     handed = [ray.put(make)]  # kept here, for a broker that is restarted needs it again
-    lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+    # Beside the driver: another machine may be taken away, and all engines with it.
+    lasting = ray.remote(
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        ),
+    )
     broker = lasting(Broker).remote(handed, capacity)
     try:
         yield functools.partial(EngineSeat, broker)

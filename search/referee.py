@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from search.cause import Cause
 from search.early_stopping import EarlyStopping
 from search.events import (
     Checkpointed,
@@ -18,6 +19,7 @@ from search.events import (
     Started,
 )
 from search.history import History
+from search.lost_attempt import end_of
 from search.proposer import Proposer
 from search.run_queue import RunQueue
 from search.run_state import RunState
@@ -31,6 +33,10 @@ HOPELESS_FAILURES = 3
 
 class StudyFailedError(RuntimeError):
     """Trials fail one after another, so that to go on would only use up the study."""
+
+
+class RayLostError(RuntimeError):
+    """The Ray process of this very machine died; what trials had saved is on record."""
 
 
 class Referee:
@@ -121,21 +127,25 @@ class Referee:
         runs = [ledger.run(key), *ledger.unfinished()]
         return {run.checkpoint.path for run in runs if run.checkpoint is not None}
 
-    def retried(self, key: RunKey, cause: str) -> None:
-        """An attempt was lost and another one will follow."""
+    def lost(self, key: RunKey, cause: Cause) -> None:
+        """An attempt was lost: the run wants a place again, or ends."""
         self.running.discard(key)
         self._rulings.pop(key, None)
-        self._write(Retried(**key._asdict(), cause=cause))
+        end = end_of(self._history.ledger.run(key), cause)
+        if end is None:
+            self._write(Retried(**key._asdict(), cause=cause.text, kind=cause.kind))
+            self._end_idle(key.number)  # its trial may have been stopped meanwhile
+            return
+        self._end(end)
+        if end.state == "FAILED":
+            self._fail(cause)
 
-    def failed(self, key: RunKey, cause: str) -> None:
-        """The last attempt was lost."""
-        self.running.discard(key)
-        self._end(Ended(**key._asdict(), state="FAILED", reason=cause))
+    def _fail(self, cause: Cause) -> None:
         self._failures += 1
         if self._failures == HOPELESS_FAILURES and not self._measured:
             self.fault = self.fault or StudyFailedError(
                 f"the first {HOPELESS_FAILURES} trials failed before any measurement, the last "
-                f"one by {cause}"
+                f"one by {cause.text}"
             )
 
     def finished(self, key: RunKey) -> None:

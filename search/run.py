@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser, extra_trials
 from search.journal import JournalError, JournalExists
-from search.referee import StudyFailedError
+from search.referee import RayLostError, StudyFailedError
 from search.stop_request import StudyInterrupted
 from search.study import SpecError, load_spec, parse_duration
 
@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted before a trial began. Start with:\n  {command(words)}\n")
         return INTERRUPTED
+    except RayLostError as error:
+        sys.stderr.write(f"{error}; all is saved. Go on with:\n  {resume_command(words)}\n")
+        return FAULT
     except StudyFailedError as error:
         sys.stderr.write(f"{error}\n")
         return FAULT

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from search.cause import CauseKind
 from search.event_fields import Count, Dated, Finite, Kimg, Seconds
 
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
@@ -74,10 +75,14 @@ class Paused(_OfRun):
 
 
 class Retried(_OfRun):
-    """A machine failed under a run, which keeps its number and will be started again."""
+    """An attempt was lost; the run keeps its number and will be started again.
+
+    `kind` is None in journals that were written before it was.
+    """
 
     event: Literal["retried"] = "retried"
     cause: str
+    kind: CauseKind | None = None
 
 
 class Ended(_OfRun):

@@ -1,10 +1,12 @@
 """What is known about one run, a training of one trial, and what may happen to it next."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Self
 
+from search.cause import CauseKind
 from search.events import (
     Checkpointed,
     Ended,
@@ -49,7 +51,9 @@ class RunState:
     inherited_kimg: float = 0.0
     active: bool = False  # an attempt of this session is on a machine
     attempts: int = 0
-    retries: int = 0
+    # Attempts that others followed, by what they were lost to; and those since it got further.
+    losses: Counter[CauseKind] = field(default_factory=Counter)
+    fruitless: Counter[CauseKind] = field(default_factory=Counter)
     from_kimg: float = 0.0
     reason: str | None = None
     started_at: datetime | None = None
@@ -83,6 +87,11 @@ class RunState:
         """Training time up to the last measurement in seconds."""
         return self.measurements[-1].elapsed_seconds if self.measurements else 0.0
 
+    @property
+    def retries(self) -> int:
+        """How many of its attempts were lost and followed by another."""
+        return self.losses.total()
+
     def best(
         self, metric: str, direction: Direction = "maximize", up_to_kimg: float = math.inf
     ) -> Measured | None:
@@ -93,7 +102,12 @@ class RunState:
 
     def copy(self) -> Self:
         """A copy that later events do not change."""
-        return replace(self, measurements=list(self.measurements))
+        return replace(
+            self,
+            measurements=list(self.measurements),
+            losses=self.losses.copy(),
+            fruitless=self.fruitless.copy(),
+        )
 
     def continued(self, claim: Replicated) -> Self:
         """The shadow that goes on where this run was stopped, with the course up to there."""
@@ -143,6 +157,8 @@ class RunState:
                 self._start(event)
             case Checkpointed():
                 self.checkpoint = event
+                if event.kimg > self.from_kimg:
+                    self.fruitless.clear()
             case Measured():
                 kept = [m for m in self.measurements if m.kimg != event.kimg]
                 self.measurements = [*kept, event]
@@ -150,7 +166,8 @@ class RunState:
                 self.active = False
             case Retried():
                 self.active = False
-                self.retries += 1
+                for count in (self.losses, self.fruitless):
+                    count[event.kind or "machine"] += 1
             case Ended():
                 # It may have hung, or died, before a save; or it waited since it was killed.
                 waited = event.state == "STOPPED" and not self.active

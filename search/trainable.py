@@ -43,11 +43,6 @@ class StudyTrainable(tune.Trainable):
         if self._opened:
             self._seat.save(Path(checkpoint_dir))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Takes up the trial's state after a fault."""
-        self.cleanup()
-        self._open(Path(checkpoint_dir))
-
     def cleanup(self) -> None:
         """Releases the trial."""
         self._opened = False

@@ -22,6 +22,7 @@ from search.engine_seat import engines
 from search.events import Purpose, RunKey
 from search.history import History
 from search.proposer import Proposer
+from search.ray_lost import RayWatch
 from search.referee import OnProgress, Referee
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher
@@ -34,10 +35,11 @@ from search.trainable import StudyTrainable
 from search.trial_run import MakeLanes
 from search.tune_environment import tune_environment
 
-MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
 PATIENCE_SECONDS = 30.0
+# At least so often is a trial saved, also where measurements are far apart: a machine may vanish.
+SAVE_SECONDS = 300.0
 
 
 def _key(trial: Trial) -> RunKey:
@@ -88,11 +90,14 @@ class _Recorder(_Unsaved, tune.Callback):
         self._referee = referee
         self._output = output
         self._pack = pack
+        self._saved: dict[RunKey, float] = {}
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
-        restored = trial.has_checkpoint() or trial.config["resume_from"] is not None
+        key = _key(trial)
+        self._saved[key] = time.monotonic()
+        restored = trial.config["resume_from"] is not None
         self._referee.started(
-            _key(trial),
+            key,
             place_of(trial),
             pack=self._pack,
             restored=restored,
@@ -101,20 +106,21 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         # Tune's order is scheduler, searcher, callbacks, save: a save can still be asked for.
-        if self._referee.may_be_resumed(_key(trial)):
+        key = _key(trial)
+        late = time.monotonic() - self._saved[key] > SAVE_SECONDS
+        if late or self._referee.may_be_resumed(key):
             result[SHOULD_CHECKPOINT] = True
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: tune.Checkpoint, **_: Any) -> None:
         key, folder = _key(trial), Path(checkpoint.path)
         kimg = trial.last_result["progress"].kimg
+        self._saved[key] = time.monotonic()
         self._referee.checkpointed(key, kimg, folder.relative_to(self._output))
         self._keep_newest(key, 2)
 
-    def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.retried(_key(trial), cause_of(trial))
-
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        self._referee.failed(_key(trial), cause_of(trial))
+        # Of Tune's trial, not of the run: the record says whether that gets another one.
+        self._referee.lost(_key(trial), cause_of(trial))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         key = _key(trial)
@@ -127,14 +133,20 @@ class _Recorder(_Unsaved, tune.Callback):
 
 
 class _Steward(_Unsaved, tune.Callback):
-    """Gives what is asked of the running study its turn at each step of Tune."""
+    """Gives what has to be seen to all the time its turn at each step of Tune.
 
-    def __init__(self, referee: Referee, steering: Steering) -> None:
+    Args:
+        referee: keeps the fault of one that raises, which ends the study.
+        turns: called one after another.
+    """
+
+    def __init__(self, referee: Referee, *turns: Callable[[], None]) -> None:
         self._referee = referee
-        self._steering = steering
+        self._turns = turns
 
     def on_step_begin(self, **_: Any) -> None:
-        self._referee.guard(self._steering.turn)
+        for turn in self._turns:
+            self._referee.guard(turn)
 
 
 def run_trials(
@@ -185,8 +197,9 @@ def run_trials(
         threads=spec.resources.threads,
         stop=stop,
     )
-    steering = Steering(spec, history, stop, referee.end_stopped)
-    asked = [_Steward(referee, steering)] if purpose == "search" else []
+    turns = [RayWatch().check]
+    if purpose == "search":
+        turns.append(Steering(spec, history, stop, referee.end_stopped).turn)
     with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
             _trainable(make_seat, resources),
@@ -194,10 +207,10 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
-                callbacks=[_Recorder(referee, output, resources.pack), *asked],
+                callbacks=[_Recorder(referee, output, resources.pack), _Steward(referee, *turns)],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
-                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
+                failure_config=tune.FailureConfig(max_failures=0),  # `Referee.lost` decides
                 verbose=0,
             ),
         ).fit()

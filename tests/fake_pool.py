@@ -7,6 +7,7 @@ from typing import Any
 
 from closed_form import ClosedFormRun, ClosedFormRuns, open_history
 
+from search.cause import Cause
 from search.checkpoints import TUNE_FOLDER, keep_newest, run_folder
 from search.early_stopping import early_stopping
 from search.events import Event, Purpose, RunKey
@@ -22,7 +23,6 @@ from search.seat import Place, open_run
 from search.stop_request import StopRequest
 from search.study import StudySpec
 
-RETRIES = 2
 FINISHED = "FINISHED"
 
 
@@ -58,7 +58,6 @@ class FakePool:
         self.stop = stop
         self.random = Random(seed)
         self.places: dict[str, tuple[RunKey, ClosedFormRun]] = {}
-        self.failures: dict[RunKey, int] = {}
         self.asked = 0
         self.busiest = 0
 
@@ -112,17 +111,9 @@ class FakePool:
             del self.places[place]
 
     def _fail(self, place: str, cause: str) -> None:
-        key, run = self.places[place]
-        self.failures[key] = self.failures.get(key, 0) + 1
-        if self.failures[key] > RETRIES:
-            self.searcher.on_trial_complete(place, error=True)
-            self.referee.failed(key, cause)
-            del self.places[place]
-            return
-        self.referee.retried(key, cause)
-        checkpoint = self.history.ledger.run(key).checkpoint
-        saved = None if checkpoint is None else str(self.folder / checkpoint.path)
-        self.places[place] = (key, self._open(key, {**run.trial, "resume_from": saved}))
+        key, _ = self.places.pop(place)
+        self.searcher.on_trial_complete(place, error=True)
+        self.referee.lost(key, Cause("code", cause))
 
     def _save(self, key: RunKey, run: ClosedFormRun) -> None:
         attempt = self.history.ledger.run(key).attempts

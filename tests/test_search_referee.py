@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 from closed_form import open_history, study
 
+from search.cause import Cause
 from search.early_stopping import EarlyStopping
 from search.events import Event, RunKey
 from search.history import History
+from search.lost_attempt import MAX_FRUITLESS, MAX_FRUITLESS_PREEMPTIONS
 from search.proposer import Proposer
 from search.referee import HOPELESS_FAILURES, Referee, StudyFailedError
 from search.run_queue import RunQueue
@@ -36,9 +38,25 @@ def history(tmp_path: Path) -> Iterator[History]:
 def running(history: History, stop: StopRequest | None = None) -> Referee:
     referee = Referee(history, stop or StopRequest(), RunQueue("search"), HALVING)
     for number in history.ledger.trials:
-        place = Place(node="n", device="cpu", pid=1)
-        referee.started(RunKey(number), place, pack=1, restored=False)
+        start(referee, number)
     return referee
+
+
+TAKEN = Cause("preempted", "its node was taken away")
+DIED = Cause("machine", "its process died")
+
+
+def start(referee: Referee, number: int, *, restored: bool = False) -> None:
+    place = Place(node="n", device="cpu", pid=1)
+    referee.started(RunKey(number), place, pack=1, restored=restored)
+
+
+def lose(referee: Referee, number: int, cause: Cause) -> None:
+    """Loses a running trial and each further attempt at it."""
+    for _ in range(MAX_FRUITLESS):
+        referee.lost(RunKey(number), cause)
+        start(referee, number)
+    referee.lost(RunKey(number), cause)
 
 
 def at(kimg: float, value: float | None = None, *, done: bool = False) -> Progress:
@@ -109,7 +127,7 @@ def test_the_end_of_the_time_ends_every_trial(history: History) -> None:
 def test_a_lost_attempt_is_not_ruled_by_what_it_last_said(history: History) -> None:
     referee = running(history)
     assert referee.progressed(RunKey(0), at(400, 1.0, done=True))
-    referee.retried(RunKey(0), "its process died")  # while it saved
+    referee.lost(RunKey(0), DIED)  # while it saved
     assert history.ledger.trials[0].state == "RUNNING"
     assert referee.running == {RunKey(1), RunKey(2), RunKey(3)}
 
@@ -130,7 +148,7 @@ def test_trials_that_all_fail_are_not_used_up(history: History) -> None:
     referee = running(history)
     for number in range(HOPELESS_FAILURES):
         assert not referee.stopping
-        referee.failed(RunKey(number), "ValueError: other data here")
+        lose(referee, number, Cause("code", "ValueError: other data here"))
     assert isinstance(referee.fault, StudyFailedError)
     assert "ValueError: other data here" in str(referee.fault)
 
@@ -139,5 +157,60 @@ def test_failures_after_a_measurement_do_not_stop_the_study(history: History) ->
     referee = running(history)
     referee.progressed(RunKey(3), at(100, 1.0))
     for number in range(HOPELESS_FAILURES):
-        referee.failed(RunKey(number), "RuntimeError: boom")
+        lose(referee, number, Cause("code", "RuntimeError: boom"))
+    assert not referee.stopping
+
+
+def test_a_machine_that_is_taken_away_is_no_failure_of_the_trial(history: History) -> None:
+    referee = running(history)
+    for _ in range(MAX_FRUITLESS_PREEMPTIONS):
+        referee.lost(RunKey(0), TAKEN)
+        start(referee, 0)
+    trial = history.ledger.trials[0]
+    assert not trial.first.ended
+    lose(referee, 0, DIED)
+    assert (trial.state, trial.reason) == ("FAILED", DIED.text)
+    assert trial.first.losses == {
+        "preempted": MAX_FRUITLESS_PREEMPTIONS,
+        "machine": MAX_FRUITLESS,
+    }
+    assert trial.retries == MAX_FRUITLESS_PREEMPTIONS + MAX_FRUITLESS
+    for _ in range(MAX_FRUITLESS_PREEMPTIONS):
+        referee.lost(RunKey(1), TAKEN)
+        start(referee, 1)
+    referee.lost(RunKey(1), TAKEN)
+    assert (
+        history.ledger.trials[1].reason
+        == f"pre-empted 10 times before it got any further: {TAKEN.text}"
+    )
+
+
+def test_a_trial_that_gets_further_between_its_losses_goes_on(history: History) -> None:
+    referee = running(history)
+    for index in range(5):
+        kimg = 10.0 * (index + 1)
+        referee.checkpointed(RunKey(0), kimg, Path(f"tune/00000-00-{index:03d}/checkpoint_000000"))
+        referee.lost(RunKey(0), DIED)
+        start(referee, 0, restored=True)
+    assert not history.ledger.trials[0].first.ended
+    for _ in range(MAX_FRUITLESS):
+        referee.lost(RunKey(0), DIED)
+        start(referee, 0, restored=True)
+        # Saved anew, but where it was before.
+        referee.checkpointed(RunKey(0), 50.0, Path("tune/00000-00-009/checkpoint_000000"))
+    referee.lost(RunKey(0), DIED)
+    assert history.ledger.trials[0].state == "FAILED"
+
+
+def test_a_trial_that_kills_its_process_by_memory_twice_is_infeasible(history: History) -> None:
+    referee = running(history)
+    killed = Cause("out_of_memory", "its process was killed for want of memory")
+    referee.lost(RunKey(0), killed)
+    start(referee, 0)
+    referee.lost(RunKey(0), DIED)  # which has nothing to do with it
+    start(referee, 0)
+    referee.lost(RunKey(0), killed)
+    trial = history.ledger.trials[0]
+    assert trial.state == "INFEASIBLE"
+    assert trial.reason == f"out of memory 2 times: {killed.text}"
     assert not referee.stopping

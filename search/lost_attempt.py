@@ -1,0 +1,41 @@
+"""What follows when an attempt at a run was lost: another one, or the end of the run."""
+
+from search.cause import Cause
+from search.run_events import Ended
+from search.run_state import RunState
+
+# Retries of a run that gets no further. One that does may be lost as often as machines like.
+MAX_FRUITLESS = 2
+# The same where the machine was taken away: many are, but not always before the first save.
+MAX_FRUITLESS_PREEMPTIONS = 9
+# Times that a run may have its process killed for want of memory: the second time is no accident.
+MAX_OUT_OF_MEMORY = 2
+
+
+def end_of(run: RunState, cause: Cause) -> Ended | None:
+    """The end of a run that has just been lost, None where it is tried again.
+
+    A loss is forgiven while the run gets further in between, so that a long training outlives
+    machines that fail now and then, and one that always fails at the same place ends there. A
+    machine that is taken away is not the run's failure.
+
+    Args:
+        run: As it is before the loss is recorded.
+        cause: Why it was lost.
+    """
+    here = run.key._asdict()
+    match cause.kind:
+        case "preempted":
+            if (times := run.fruitless["preempted"]) < MAX_FRUITLESS_PREEMPTIONS:
+                return None
+            reason = f"pre-empted {times + 1} times before it got any further: {cause.text}"
+            return Ended(**here, state="FAILED", reason=reason)
+        case "out_of_memory":
+            if (times := run.losses["out_of_memory"] + 1) < MAX_OUT_OF_MEMORY:
+                return None
+            reason = f"out of memory {times} times: {cause.text}"
+            return Ended(**here, state="INFEASIBLE", reason=reason)
+        case _:
+            if run.fruitless["machine"] + run.fruitless["code"] < MAX_FRUITLESS:
+                return None
+            return Ended(**here, state="FAILED", reason=cause.text)
