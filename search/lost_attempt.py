@@ -1,6 +1,9 @@
 """What follows when an attempt at a run was lost: another one, or the end of the run."""
 
-from search.cause import Cause
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from search.cause import Cause, CauseKind
 from search.run_events import Ended
 from search.run_state import RunState
 
@@ -39,3 +42,8 @@ def end_of(run: RunState, cause: Cause) -> Ended | None:
             if run.fruitless["machine"] + run.fruitless["code"] < MAX_FRUITLESS:
                 return None
             return Ended(**here, state="FAILED", reason=cause.text)
+
+
+def by_cause(losses: Mapping[CauseKind, int]) -> dict[str, Any]:
+    """Names how many retries each cause had, as the record and MLflow have it."""
+    return {f"retries_{kind}": losses.get(kind, 0) for kind in get_args(CauseKind)}

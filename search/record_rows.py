@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from search.event_fields import ParamValue
 from search.events import Measured
+from search.lost_attempt import by_cause
 from search.run_state import CLAIM, CONDITIONS, RunState
 from search.trial import Direction, Objective, TrialState
 
@@ -60,6 +61,10 @@ class TrialRecord:
     torch: str | None = None
     processor: str | None = None
     retries: int = 0
+    retries_preempted: int = 0
+    retries_machine: int = 0
+    retries_out_of_memory: int = 0
+    retries_code: int = 0
     dataset_digest: str
     protocol_digest: str
 
@@ -78,6 +83,7 @@ class TrialRecord:
             **({"objective": scored.value, **_same(scored, _ERRORS)} if scored else {}),
             **_same(trial, _COURSE),
             **_same(trial.first, CONDITIONS),
+            **by_cause(trial.losses),
             **others,
         )
 
@@ -119,6 +125,10 @@ class RunRecord:
     torch: str | None = None
     processor: str | None = None
     retries: int = 0
+    retries_preempted: int = 0
+    retries_machine: int = 0
+    retries_out_of_memory: int = 0
+    retries_code: int = 0
 
     @classmethod
     def of(cls, run: RunState, metric: str, direction: Direction, run_id: str | None) -> Self:
@@ -129,6 +139,7 @@ class RunRecord:
             kimg=best.kimg if best else None,
             run_id=run_id,
             **_same(run, CLAIM + _COURSE + CONDITIONS),
+            **by_cause(run.losses),
         )
 
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 
+from search.cause import CauseKind
+from search.lost_attempt import by_cause
 from search.run_state import CLAIM, CONDITIONS, RunState
 from search.trial import TrialState
 
@@ -19,6 +21,7 @@ def trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
             "state": trial.state,
             "reason": trial.reason and trial.reason[:_REASON_LENGTH],
             "retries": trial.retries,
+            **_causes(trial.losses),
             "replicates": len(trial.search_runs),
             "flags": ", ".join(flags) or None,
         }
@@ -43,7 +46,11 @@ def _shared_facts(trial: TrialState) -> dict[str, object]:
 
 def _run_facts(run: RunState) -> dict[str, object]:
     facts = {name: getattr(run, name) for name in (*CLAIM, "state", "retries", *CONDITIONS)}
-    return facts | {"reason": run.reason and run.reason[:_REASON_LENGTH]}
+    return facts | _causes(run.losses) | {"reason": run.reason and run.reason[:_REASON_LENGTH]}
+
+
+def _causes(losses: Mapping[CauseKind, int]) -> dict[str, object]:
+    return {name: count for name, count in by_cause(losses).items() if count}
 
 
 def _texts(facts: Mapping[str, object]) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """What is known about one trial of a study: its configuration, and the runs that train it."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import fmean, stdev
 from typing import Self
 
+from search.cause import CauseKind
 from search.event_fields import Params
 from search.events import Donor, Measured, Stage
 from search.redraw import redraw_standard_error
@@ -161,9 +162,14 @@ class TrialState:
         return sum(run.elapsed_seconds for run in self.own_runs)
 
     @property
+    def losses(self) -> Counter[CauseKind]:
+        """How many attempts at its runs were lost and followed by others, by cause."""
+        return sum((run.losses for run in self.own_runs), Counter())
+
+    @property
     def retries(self) -> int:
-        """How often a machine failed under it."""
-        return sum(run.retries for run in self.own_runs)
+        """The same in all."""
+        return self.losses.total()
 
     @property
     def started_at(self) -> datetime | None:

@@ -64,6 +64,10 @@ COLUMNS = [
     "torch",
     "processor",
     "retries",
+    "retries_preempted",
+    "retries_machine",
+    "retries_out_of_memory",
+    "retries_code",
     "dataset_digest",
     "protocol_digest",
 ]
@@ -199,7 +203,7 @@ def ledger() -> Ledger:
         [
             SessionOpened(pid=1),
             *trial_events(0, 0.1),
-            Retried(number=0, cause="node died"),
+            Retried(number=0, cause="node died", kind="preempted"),
             Started(number=0, attempt=1, node="other", device="cuda:0", pid=2, pack=8),
             *trial_events(0, 0.1)[2:],
             Ended(number=0, state="COMPLETED"),
@@ -221,7 +225,7 @@ def test_a_ledger_becomes_the_contract_of_the_output_folder(tmp_path: Path) -> N
     best, infeasible, running = read_trials(folder)
     assert (best.objective, best.standard_error, best.replicates) == (100.0, 2.5, 1)
     assert (best.run_id, best.retries, best.node, best.device) == ("run", 1, "other", "cuda:0")
-    assert best.pack == 8
+    assert (best.pack, best.retries_preempted, best.retries_machine) == (8, 1, 0)
     assert (best.elapsed_seconds, best.total_kimg) == (10.0, 100.0)
     assert best.flags == ("above_real_data",)
     assert best.ended_at
