@@ -21,6 +21,7 @@ from search.events import (
 TrialStateName = Literal["RUNNING", "COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 Direction = Literal["maximize", "minimize"]
 
+MAX_RETRIES = 2
 THEN = " then "
 
 
@@ -79,6 +80,11 @@ class RunState:
     def elapsed_seconds(self) -> float:
         """Training time up to the last measurement in seconds."""
         return self.measurements[-1].elapsed_seconds if self.measurements else 0.0
+
+    @property
+    def retries_left(self) -> int:
+        """How often a machine may still fail under it, over all its pauses and sessions."""
+        return max(0, MAX_RETRIES - self.retries)
 
     def best(
         self, metric: str, direction: Direction = "maximize", up_to_kimg: float = math.inf

@@ -125,6 +125,7 @@ class StudySearcher(Searcher):
             "params": dict(trial.params),
             "threads": self._threads,
             "output": str(self._output),
+            "retries_left": run.retries_left,
             "resume_from": str(saved) if found else None,
             "donor": str(donor) if donor else None,
             # New for each attempt, or checkpoints would be written over the one to resume from.

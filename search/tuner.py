@@ -34,7 +34,6 @@ from search.trainable import StudyTrainable
 from search.trial_run import MakeLanes
 from search.tune_environment import tune_environment
 
-MAX_RETRIES = 2
 # A trial that gives no result for so long after a stop was asked for is left to its last
 # checkpoint.
 PATIENCE_SECONDS = 30.0
@@ -57,6 +56,11 @@ class _Scheduler(_Unsaved, FIFOScheduler):
     def __init__(self, referee: Referee) -> None:
         super().__init__()
         self._referee = referee
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        # A run that was paused or cut off comes back as another trial of Tune's, which would
+        # count its failures from none.
+        trial.max_failures = trial.config["retries_left"]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         stops = self._referee.progressed(_key(trial), result["progress"])
@@ -203,7 +207,6 @@ def run_trials(
                 callbacks=[_Recorder(referee, output, resources.pack), *asked],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
-                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 verbose=0,
             ),
         ).fit()

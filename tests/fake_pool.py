@@ -22,7 +22,6 @@ from search.seat import Place, open_run
 from search.stop_request import StopRequest
 from search.study import StudySpec
 
-RETRIES = 2
 FINISHED = "FINISHED"
 
 
@@ -58,7 +57,7 @@ class FakePool:
         self.stop = stop
         self.random = Random(seed)
         self.places: dict[str, tuple[RunKey, ClosedFormRun]] = {}
-        self.failures: dict[RunKey, int] = {}
+        self.failures: dict[str, int] = {}  # of each place, as Tune counts them
         self.asked = 0
         self.busiest = 0
 
@@ -113,8 +112,8 @@ class FakePool:
 
     def _fail(self, place: str, cause: str) -> None:
         key, run = self.places[place]
-        self.failures[key] = self.failures.get(key, 0) + 1
-        if self.failures[key] > RETRIES:
+        self.failures[place] = self.failures.get(place, 0) + 1
+        if self.failures[place] > run.trial["retries_left"]:
             self.searcher.on_trial_complete(place, error=True)
             self.referee.failed(key, cause)
             del self.places[place]

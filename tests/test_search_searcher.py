@@ -6,7 +6,7 @@ import pytest
 from closed_form import open_history, study
 
 from search.cell import cell_key
-from search.events import Checkpointed, Ended, Proposed, SessionOpened, Started
+from search.events import Checkpointed, Ended, Proposed, Retried, SessionOpened, Started
 from search.history import History
 from search.journal import Journal
 from search.proposer import Proposer, trial_seed
@@ -160,6 +160,16 @@ def test_unfinished_trials_come_first_with_their_checkpoints(history: History) -
     assert with_folder["folder"] == "00000-00-001"
     assert without["resume_from"] is None
     assert resumed.suggest("c") is None
+
+
+def test_a_run_that_is_handed_out_again_has_the_retries_that_are_left(history: History) -> None:
+    first = searcher(history)
+    assert config(first.suggest("a"))["retries_left"] == 2
+    for left in (1, 0, 0):  # never below 0: that many is without end to Tune
+        start(history, 0)
+        history.append(Retried(number=0, cause="machine lost"))
+        history.append(SessionOpened(pid=1))
+        assert config(searcher(history).suggest("a"))["retries_left"] == left
 
 
 def test_the_search_ends_with_the_stages_or_with_a_stop(history: History) -> None:
