@@ -126,11 +126,13 @@ def test_the_test_set_is_looked_at_once() -> None:
 
 
 def test_a_race_is_among_those_who_may_be_the_best() -> None:
-    sure = {0: [10.0, 10.1], 1: [5.0, 5.1], 2: [9.9, 10.15]}
-    assert undecided(sure) == {0, 2}
-    assert undecided({0: [10.0, 10.1], 1: [5.0]}) == set()
-    assert undecided({0: [3.0], 1: [9.0], 2: [8.0]}) == {1, 2}  # nothing tells what chance is
-    assert undecided({0: [3.0]}) == undecided({}) == set()
+    def alone(scores: dict[int, list[float]]) -> set[int]:
+        return undecided({n: [(0, score) for score in own] for n, own in scores.items()})
+
+    assert alone({0: [10.0, 10.1], 1: [5.0, 5.1], 2: [9.9, 10.15]}) == {0, 2}
+    assert alone({0: [10.0, 10.1], 1: [5.0]}) == set()
+    assert alone({0: [3.0], 1: [9.0], 2: [8.0]}) == {1, 2}  # nothing tells what chance is
+    assert alone({0: [3.0]}) == alone({}) == set()
 
 
 def race(events: list[Event]) -> list[Replicated]:
