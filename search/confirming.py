@@ -20,14 +20,18 @@ MOST_KEPT_BACK = 0.5  # of the time budget
 def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> ConfirmationOpened | None:
     """What begins the confirmation of the best trials; None where it has begun, or has none.
 
-    After an extension of the search others may be the best: then it begins again, and trials that
-    were confirmed before keep what they have.
+    Where all of the best diverged on a fresh seed, it begins again with the next in rank beside
+    them, until one is whole. So it does where others are the best after an extension of the
+    search; trials that were confirmed before keep what they have.
     """
     objective = spec.objective
     ranking = ledger.ranking(
         objective.metric, objective.direction, lines.untrained, objective.bounds
     )
-    best = tuple(trial.number for trial in ranking if trial.state != "RUNNING")[: spec.confirm.top]
+    ended = [trial for trial in ranking if trial.state != "RUNNING"]
+    whole = (place for place, trial in enumerate(ended, start=1) if not trial.refuted)
+    count = max(spec.confirm.top, next(whole, len(ended)))
+    best = tuple(trial.number for trial in ended[:count])
     if not best or not spec.confirm.seeds:
         return None
     if ledger.confirmation is not None and ledger.confirmation.numbers == best:
@@ -136,9 +140,10 @@ def confirmed_entry(spec: StudySpec, ledger: Ledger) -> dict[str, Any] | None:
         }
         for one in confirmation.standings
     ]
+    told = ("mean", "standard_error", "seeds", "probability_best")
+    nobody = {**dict.fromkeys(told), "seeds": 0}
     return {
-        **{key: ranking[0][key] for key in ("mean", "standard_error", "seeds")},
-        "probability_best": ranking[0]["probability_best"],
+        **({key: ranking[0][key] for key in told} if confirmation.winner else nobody),
         "winners_curse": expected_curse(spec, ledger, confirmation),
         "ranking": ranking,
     }

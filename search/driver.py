@@ -9,6 +9,7 @@ from typing import Any
 
 from search.cluster import TrialResources, check_fits, ray_running
 from search.events import SessionClosed, SessionOpened
+from search.extension import refusal_of_trials
 from search.history import History
 from search.ledger import LedgerError
 from search.lines import Lines
@@ -20,7 +21,7 @@ from search.session import DELIVERY_SECONDS, Place, Session
 from search.shared_storage import check_shared
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
-from search.study_file import check_same_spec, read_study
+from search.study_file import StudyError, check_same_spec, read_study
 from search.study_folder import check_free, never_begun, out_of_order
 from search.tracking import Tracker
 
@@ -74,6 +75,8 @@ def run_study(
     extension = SessionOpened(
         pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds
     )
+    if refusal := refusal_of_trials(spec, extra_trials):
+        raise StudyError(f"{folder}: {refusal}")
     resume = resume and not never_begun(folder)
     extended = extra_trials > 0 or extra_seconds > 0 or look_again
     asked = extended or bool(waiting(folder))

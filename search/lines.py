@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Self
 
 from cgan_core.evaluation import Evaluator
@@ -12,6 +13,7 @@ from search.study import StudySpec
 from search.trial import TrialState
 
 NOISE = 2.0  # standard errors that chance may put a trial above the real images
+ENOUGH = 0.99  # of a generator's samples; so few real images less cost below half a nat
 
 TrialFlags = Callable[[TrialState], tuple[str, ...]]
 
@@ -34,11 +36,16 @@ class Lines:
 
     @classmethod
     def of(cls, evaluator: Evaluator) -> Self:
-        """Scores an untrained generator, training images and held-out images."""
+        """Scores an untrained generator, training images and held-out images.
+
+        With folds a trial's score is a mean over them, and so are the first two: each fold's are
+        scored on it, with training images of the others. Where those are fewer than a generator's
+        samples, so that the line would be too low, the validation points are what is left.
+        """
+        whole = evaluator.protocol.folds == 1
+        scored = (None if whole else _over_folds(evaluator)) or _scored_by(evaluator)
         return cls(
-            untrained=validation_line(evaluator, untrained(evaluator)),
-            real_data=validation_line(evaluator, real_images(evaluator)),
-            guardrails=evaluator.guardrails.limits,
+            untrained=scored[0], real_data=scored[1], guardrails=evaluator.guardrails.limits
         )
 
     @classmethod
@@ -66,3 +73,20 @@ class Lines:
             *(name for name, is_so in named.items() if is_so),
             *self.guardrails.flags(kept),
         )
+
+
+def _scored_by(evaluator: Evaluator) -> tuple[float, float]:
+    """The lines of an untrained generator and of real images."""
+    before, real = untrained(evaluator), real_images(evaluator)
+    return validation_line(evaluator, before), validation_line(evaluator, real)
+
+
+def _over_folds(evaluator: Evaluator) -> tuple[float, float] | None:
+    """Their means over folds; None where a fold leaves too few real images."""
+    protocol, found = evaluator.protocol, []
+    for fold in range(protocol.folds):
+        part = Evaluator(evaluator.splits, protocol, fold=fold)
+        if len(real_images(part).images) < ENOUGH * protocol.num_samples:
+            return None
+        found.append(_scored_by(part))
+    return fmean(before for before, _ in found), fmean(real for _, real in found)

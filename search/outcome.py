@@ -16,7 +16,8 @@ from search.history import History
 from search.ledger import Ledger
 from search.lines import Lines
 from search.look import test_scores
-from search.pareto import front_of
+from search.notices import notices_of
+from search.pareto import front_of, values_of
 from search.record import write_json_atomic
 from search.run_state import RunState
 from search.shadow import FalseKills
@@ -30,19 +31,21 @@ def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | Non
     """Returns the trial that confirmation ranks first, else the best; None where none may win.
 
     The first objective decides. Where there are more, the best is the one of the Pareto front
-    that is best by the first.
+    that is best by the first. Who diverged on a fresh seed is out: then the next in rank wins, if
+    unconfirmed (`search.notices`).
     """
     confirmation = confirmed(spec, ledger)
-    if confirmation is not None:
-        first = confirmation.winner
-        return None if first is None else ledger.trials[first.number]
+    if confirmation is not None and confirmation.winner is not None:
+        return ledger.trials[confirmation.winner.number]
     objective = spec.objective
-    if objective.also:
-        front = front_of(ledger, objective, lines.untrained)
-        return ledger.trials[front[0].number] if front else None
-    return ledger.incumbent(
+    ranking = ledger.ranking(
         objective.metric, objective.direction, lines.untrained, objective.bounds
     )
+    if objective.also:
+        front = front_of(ledger, objective, lines.untrained)
+        others = (trial for trial in ranking if values_of(trial, objective) is not None)
+        ranking = [*(ledger.trials[one.number] for one in front), *others]
+    return next((trial for trial in ranking if not trial.refuted), None)
 
 
 def trial_flags(spec: StudySpec, ledger: Ledger, lines: Lines) -> dict[int, tuple[str, ...]]:
@@ -92,10 +95,9 @@ class Closing:
             models = [self._model_of(run) for run in runs]
             seen = self._seen(winner, runs, models, look_again=look_again)
             self._write_best(models[0])
-        notices = []
-        if winner is not None and seen is None:
-            notices.append(_refused_look(self._ledger.looks[-1].number, winner.number))
-            self._say(f"NOTE: {notices[-1]}")
+        notices = notices_of(self._spec, self._ledger, winner, scored=seen is not None)
+        for notice in notices:
+            self._say(f"NOTE: {notice}")
         summary = {
             **self._identity(tracking_uri),
             "best": None if winner is None else self._best_entry(winner, run_ids),
@@ -244,11 +246,3 @@ def left_models(spec: StudySpec, winner: TrialState) -> list[RunState]:
         return -math.inf if best is None else sign * best.metrics[metric]
 
     return [max(winner.search_runs, key=merit)]
-
-
-def _refused_look(before: int, now: int) -> str:
-    return (
-        f"the test set was looked at already, for trial {before}: trial {now}, the winner now, is "
-        "not scored on it. `--resume --look-again` does so, and the record will say that it was "
-        "looked at more than once"
-    )

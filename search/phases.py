@@ -59,19 +59,25 @@ class Phases:
             cut = self._phase("race", self._kept_back)
         if self._unfinished("race"):  # of a round that a kill cut short, when no time is left
             self._phase("race", self._kept_back)
-        opened = confirming.opening(self._spec, self._history.ledger, self._lines)
+        cut = self._confirm() or cut
+        return self._shadows(cut=cut) or cut
+
+    def _confirm(self) -> bool:
+        """Trains the best on fresh seeds, and the next in rank while all of them diverge."""
+        while numbers := self._to_confirm():
+            trials = ", ".join(map(str, numbers))
+            self._say(f"confirming trials {trials} on {self._spec.confirm.seeds} fresh seeds each")
+            if self._phase("confirmation", 0.0):
+                return True
+        return False
+
+    def _to_confirm(self) -> list[int]:
+        ledger = self._history.ledger
+        opened = confirming.opening(self._spec, ledger, self._lines)
         if opened is not None:
             self._history.append(opened)
-        self._claim(confirming.claims(self._spec, self._history.ledger))
-        if self._unfinished("confirmation"):
-            confirmation = self._history.ledger.confirmation
-            assert confirmation is not None
-            self._say(
-                f"confirming trials {', '.join(map(str, confirmation.numbers))} on "
-                f"{confirmation.seeds} fresh seeds each"
-            )
-            cut = self._phase("confirmation", 0.0) or cut
-        return self._shadows(cut=cut) or cut
+        self._claim(confirming.claims(self._spec, ledger))
+        return sorted({run.number for run in ledger.unfinished() if run.purpose == "confirmation"})
 
     def _shadows(self, *, cut: bool) -> bool:
         """Trains a share of the stopped trials on, last of all and where time is left."""

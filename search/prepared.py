@@ -48,7 +48,8 @@ class PreparedStudy:
     def __init__(
         self, spec: StudySpec, output: Path, *, resume: bool, say: Callable[[str], None]
     ) -> None:
-        self.spec, self.output = spec, output
+        self.spec, self.output, self._say = spec, output, say
+        self._recorded_lines: Mapping[str, Any] | None = None
         wanted = DataSource(
             name=spec.data.name or "mnist",
             path=spec.data.path,
@@ -59,6 +60,7 @@ class PreparedStudy:
             recorded = read_study(output)
             check_same_spec(spec, recorded["spec"], output)
             wanted = dataclasses.replace(wanted, subset=recorded["dataset"]["subset"])
+            self._recorded_lines = recorded["validation_lines"]
         splits = wanted.load()
         if resume and splits.digest != recorded["dataset_digest"]:
             raise StudyError(
@@ -144,7 +146,11 @@ class PreparedStudy:
         )
 
     def lines(self) -> Lines:
-        """Scores what every trial is held against."""
+        """Scores what every trial is held against, once a study."""
+        if self._recorded_lines is not None:
+            return Lines.from_mapping(self._recorded_lines)
+        if self.protocol.folds > 1:
+            self._say(f"scoring the reference lines of {self.protocol.folds} folds")
         return Lines.of(self.evaluator)
 
     def write_study(self, opened: StudyOpened, lines: Lines) -> None:

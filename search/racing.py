@@ -1,11 +1,11 @@
 """Racing: further seeds only where the best trials cannot be told apart."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, variance
 
 from scipy import stats
 
 from search.events import RaceOpened, Replicated
+from search.fold_effects import FoldScore, fit
 from search.ledger import Ledger
 from search.lines import Lines
 from search.proposer import trial_seed
@@ -16,33 +16,30 @@ from search.trial import TrialState
 ONE_SIDED = 0.95
 
 
-def undecided(values: Mapping[int, Sequence[float]]) -> set[int]:
+def undecided(values: Mapping[int, Sequence[FoldScore]]) -> set[int]:
     """The trials that may yet be the best, the present best among them; none where it is sure.
 
     A race in the manner of Maron & Moore (1994, "Hoeffding Races") with Student's t for the
-    bound, as in F-Race's post tests (Birattari et al. 2002): a trial is out once its mean lies
-    more than t_0.95 s sqrt(1 / n_c + 1 / n_best) behind the best one's, s^2 pooled over all trials
-    with several runs. Where none has two, the two best are in: somebody must show what chance is.
+    bound, as in F-Race's post tests (Birattari et al. 2002): a trial is out once it lies more than
+    t_0.95 standard errors behind the best one, both of the additive fit by trial and fold
+    (`search.fold_effects`): what a fold is worth to all alike is no chance. Where that leaves no
+    degree of freedom, the two best are in: somebody must show what chance is.
 
     Args:
-        values: Of each trial the scores of its runs, larger is better.
+        values: Of each trial its runs' scores with their folds, larger is better.
     """
     if len(values) < 2:
         return set()
-    order = sorted(values, key=lambda number: (-fmean(values[number]), number))
-    several = [own for own in values.values() if len(own) > 1]
-    if not several:
-        return set(order[:2])
-    freedom = sum(len(own) - 1 for own in several)
-    pooled = sum((len(own) - 1) * variance(own) for own in several) / freedom
-    best = order[0]
-    bound = float(stats.t.ppf(ONE_SIDED, freedom)) * pooled**0.5
-    found = {
-        number
-        for number in order[1:]
-        if fmean(values[best]) - fmean(values[number])
-        <= bound * (1 / len(values[best]) + 1 / len(values[number])) ** 0.5
-    }
+    effects = fit(values)
+    best, *others = sorted(values, key=lambda number: (-effects.means[number], number))
+    if not effects.degrees_of_freedom:
+        return {best, others[0]}
+    bound = float(stats.t.ppf(ONE_SIDED, effects.degrees_of_freedom))
+    found = set()
+    for number in others:
+        behind, error = effects.difference(best, number)
+        if behind <= bound * error:
+            found.add(number)
     return found | {best} if found else set()
 
 
@@ -52,14 +49,15 @@ def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> RaceOpened | None:
     if not replication.adaptive:
         return None
     sign = 1.0 if objective.direction == "maximize" else -1.0
-    values: dict[int, list[float]] = {}
+    values: dict[int, list[FoldScore]] = {}
     for trial in ledger.ranking(
         objective.metric, objective.direction, lines.untrained, objective.bounds
     ):
         if trial.state == "COMPLETED":
             whole = [run for run in _runs(trial) if run.state == "COMPLETED"]
-            bests = (run.best(objective.metric, objective.direction) for run in whole)
-            values[trial.number] = [sign * b.metrics[objective.metric] for b in bests if b]
+            bests = [(r.fold or 0, r.best(objective.metric, objective.direction)) for r in whole]
+            scored = [(fold, sign * b.metrics[objective.metric]) for fold, b in bests if b]
+            values[trial.number] = scored
     most = (replication.seeds - 1) * replication.folds
     numbers = [n for n in sorted(undecided(values)) if len(_runs(ledger.trials[n])) <= most]
     return RaceOpened(numbers=tuple(numbers)) if numbers else None

@@ -61,7 +61,8 @@ def race(
     replication, added = spec.replication, 0
     error = ONE_TRAINING / math.sqrt(replication.folds)
     while True:
-        racing = [n for n in sorted(undecided(scores)) if len(scores[n]) < replication.seeds]
+        rounds = {n: [(0, score) for score in own] for n, own in scores.items()}
+        racing = [n for n in sorted(undecided(rounds)) if len(scores[n]) < replication.seeds]
         if not racing:
             return added * replication.folds
         for number in racing:

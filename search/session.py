@@ -11,7 +11,15 @@ from search.cluster import TrialResources, fit_resources, packed, room_for_trial
 from search.confirming import kept_back_seconds
 from search.engine_seat import probed_pack
 from search.estimate import Estimate
-from search.events import CloseReason, Event, Purpose, SessionClosed, SessionOpened
+from search.events import (
+    CloseReason,
+    Event,
+    Extended,
+    Purpose,
+    SessionClosed,
+    SessionOpened,
+)
+from search.extension import note_on_time
 from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
@@ -138,8 +146,14 @@ class Session:
         (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
         history.append(extension)
         self._begun = True
-        for answer in take_up_extensions(self._spec, history):
+        answers = take_up_extensions(self._spec, history)
+        for answer in answers:
             self._screen.say(told(answer))
+        longer = any(isinstance(answer, Extended) and answer.seconds for answer in answers)
+        if (longer or extension.extra_seconds) and (
+            note := note_on_time(self._spec, history.ledger)
+        ):
+            self._screen.say(f"NOTE: {note}")
         left = TimeLeft(self._spec, history.ledger, cost, self._seconds_left())
         flags = partial(self._lines.flags_of, self._spec)
         self._screen.watch(self._spec, history.ledger, left, flags)

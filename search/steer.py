@@ -13,6 +13,7 @@ from typing import Any
 from search.answers import told
 from search.command_line import DONE, INTERRUPTED, Parser, carry_out, extra_trials
 from search.events import Answer, Proposed, RequestRefused, StopAsked
+from search.extension import note_on_time
 from search.journal import JournalError
 from search.parquet import RecordError
 from search.recorded_study import RecordedStudy
@@ -94,7 +95,7 @@ def _ask(study: RecordedStudy, options: argparse.Namespace) -> int:
     if driver is None:
         _say(f"no driver runs this study, so this waits for the next --resume: {told(expected)}")
         _say(f"(in {path}; remove the file to take it back)")
-        _say_if_time_is_up(study, spent)
+        _say_of_time(request, study, spent)
         return DONE
     answer = _answer(path, options.output, deadline)
     if answer is None:
@@ -125,12 +126,15 @@ def _foreseen(request: Request, study: RecordedStudy) -> Answer | Proposed:
     return expected
 
 
-def _say_if_time_is_up(study: RecordedStudy, spent_seconds: float) -> None:
-    """Says so where a --resume would find no time left, all that waits counted in."""
+def _say_of_time(request: Request, study: RecordedStudy, spent_seconds: float) -> None:
+    """Says where a --resume would find no time left, all that waits counted in, or no use."""
     limit = study.spec.budget.time
     beyond = 0.0 if limit is None else spent_seconds - limit - study.ledger.extra_seconds
     if beyond > 0:
         _say(f"NOTE: by then no time is left; extend --time-budget by more than {beyond:.0f} s")
+    note = note_on_time(study.spec, study.ledger)
+    if note is not None and isinstance(request, Extend) and request.seconds:
+        _say(f"NOTE: {note}")
 
 
 def _answer(path: Path, folder: Path, deadline: float) -> Answer | Proposed | None:

@@ -9,6 +9,7 @@ from search.answers import refusal_to_stop
 from search.cell import cell_key
 from search.domains import Params
 from search.events import Answer, Extended, Proposed, RequestRefused, StopAsked
+from search.extension import refusal_of_trials
 from search.history import History
 from search.ledger import Ledger
 from search.proposer import claim
@@ -124,6 +125,8 @@ def answer_to(
             reason = f"{BY_REQUEST}: {request.reason}" if request.reason else BY_REQUEST
             return StopAsked(number=request.number, reason=reason, request=request_id)
         case Extend():
+            if refusal := refusal_of_trials(spec, request.trials):
+                raise RequestError(refusal)
             _check_extension(request, spec)
             return Extended(trials=request.trials, seconds=request.seconds, request=request_id)
 

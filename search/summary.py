@@ -34,6 +34,7 @@ def describe_summary(summary: Mapping[str, Any], output: Path) -> str:
         return "\n".join([*lines, f"no winner: {_why_none(summary)}", *_shadow(summary), place])
     told = [*_winner(summary["best"]), *_confirmed(summary["confirmed"]), *_front(summary)]
     told += [*_test(summary), *_shadow(summary)]
+    told += [f"NOTE: {notice}" for notice in summary.get("notices", ())]
     return "\n".join([*lines, *told, *_places(summary, output)])
 
 
@@ -44,6 +45,8 @@ def _shadow(summary: Mapping[str, Any]) -> list[str]:
 
 def _why_none(summary: Mapping[str, Any]) -> str:
     trials = summary["trials"]
+    if summary.get("notices"):
+        return str(summary["notices"][0])
     if summary["measurements"]:
         kept = " and keeps every constraint" if summary["constraints"] else ""
         return f"no trial was measured that is better than an untrained generator{kept}"
@@ -80,12 +83,13 @@ def _winner(best: Mapping[str, Any]) -> list[str]:
 def _confirmed(confirmed: Mapping[str, Any] | None) -> list[str]:
     if confirmed is None:
         return []
-    score = _with_error(confirmed["mean"], confirmed["standard_error"])
-    told = [f"confirmed on {confirmed['seeds']} fresh seeds: {score}"]
-    others = confirmed["ranking"][1:]
-    if others:
-        chance = confirmed["probability_best"]
-        told[0] += f", the best of {len(others) + 1} with probability {chance:.2f}"
+    told, others = [], confirmed["ranking"]
+    if confirmed["mean"] is not None:
+        score = _with_error(confirmed["mean"], confirmed["standard_error"])
+        told, others = [f"confirmed on {confirmed['seeds']} fresh seeds: {score}"], others[1:]
+        if others:
+            chance = confirmed["probability_best"]
+            told[0] += f", the best of {len(others) + 1} with probability {chance:.2f}"
     for one in others:
         if one["diverged"]:
             told.append(f"  trial {one['number']:<3d} diverged on {one['diverged']} of its seeds")
@@ -119,7 +123,7 @@ def _front(summary: Mapping[str, Any]) -> list[str]:
 
 def _test(summary: Mapping[str, Any]) -> list[str]:
     if summary["test"] is None:
-        return [f"test set: {notice}" for notice in summary["notices"]]
+        return []
     test, references = summary["test"], summary["references"]
     lines = [
         f"test log-likelihood in nats ({test['num_points']} points, {test['num_samples']} samples,"

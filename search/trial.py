@@ -127,6 +127,11 @@ class TrialState:
         return all(run.state not in ("INFEASIBLE", "FAILED") for run in runs)
 
     @property
+    def refuted(self) -> bool:
+        """Whether it diverged on a fresh seed that was to confirm it, so that it cannot win."""
+        return any(run.state == "INFEASIBLE" for run in self.confirmations)
+
+    @property
     def reason(self) -> str | None:
         """Why it ended as it did."""
         return next((run.reason for run in self.search_runs if run.state == self.state), None)

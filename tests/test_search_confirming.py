@@ -24,6 +24,8 @@ from search.events import (
 )
 from search.ledger import Ledger, LedgerError
 from search.lines import Lines
+from search.notices import notices_of
+from search.outcome import winner_of
 from search.racing import undecided
 from search.study import SpecError, StudySpec
 
@@ -102,6 +104,80 @@ def test_a_trial_that_diverges_on_a_fresh_seed_cannot_win(tmp_path: Path) -> Non
     assert ledger.trials[0].state == "COMPLETED"
 
 
+ALONE = {"top": 1, "seeds": 3}
+
+
+@pytest.mark.parametrize("kills", [(), (5, 30, 4, 9), (34, 1, 1, 3)])
+def test_where_the_only_one_diverges_the_next_in_rank_is_confirmed(
+    tmp_path: Path, kills: tuple[int, ...]
+) -> None:
+    spec = spec_of(confirm=ALONE)
+    faults = {(0, 2): Fault("infeasible", 100.0)}
+    runs = noisy(tmp_path, seed_noise=1.0, faults=faults)
+    ledger = Ledger(drive(spec, tmp_path, kills, runs=runs))
+    first, second, *_ = (trial.number for trial in ledger.ranking(METRIC))
+    assert ledger.confirmation is not None
+    assert (first, ledger.confirmation.numbers) == (0, (first, second))
+    fresh = {n: len(trial.confirmations) for n, trial in ledger.trials.items()}
+    assert {n: count for n, count in fresh.items() if count} == {first: 3, second: 3}
+    winner = winner_of(spec, ledger, LINES)
+    assert winner is not None
+    assert winner.number == second
+    (notice,) = notices_of(spec, ledger, winner, scored=True)
+    assert f"trial {first} diverged on a fresh seed" in notice
+    assert f"trial {second}, the next in rank, was confirmed in its place" in notice
+    entry = confirmed_entry(spec, ledger)
+    assert entry is not None
+    assert (entry["seeds"], entry["ranking"][0]["number"]) == (3, second)
+
+
+def test_where_all_diverge_on_fresh_seeds_that_is_said(tmp_path: Path) -> None:
+    spec = spec_of(confirm=ALONE)
+    faults = {(number, 1): Fault("infeasible", 100.0) for number in range(6)}
+    ledger = Ledger(drive(spec, tmp_path, runs=noisy(tmp_path, faults=faults)))
+    assert {len(trial.confirmations) for trial in ledger.trials.values()} == {3}
+    assert winner_of(spec, ledger, LINES) is None
+    (notice,) = notices_of(spec, ledger, None, scored=True)
+    assert notice.startswith("each of trials ")
+    assert notice.endswith(", all that might win, diverged on a fresh seed")
+    entry = confirmed_entry(spec, ledger)
+    assert entry is not None
+    assert (entry["mean"], entry["seeds"], entry["probability_best"]) == (None, 0, None)
+
+
+@pytest.mark.parametrize("seeds_in_time", [0, 1])
+def test_without_time_to_confirm_the_next_in_rank_is_named_unconfirmed(
+    tmp_path: Path, seeds_in_time: int
+) -> None:
+    """The best diverged on its first fresh seed; of the others none, or too few, came in time."""
+    spec = spec_of(confirm={"top": 3, "seeds": 3})
+    faults = {(0, 1): Fault("infeasible", 100.0)}
+    ledger = Ledger()
+    for event in drive(spec, tmp_path, runs=noisy(tmp_path, seed_noise=1.0, faults=faults)):
+        late = (
+            isinstance(event, Ended)
+            and event.state == "COMPLETED"
+            and ledger.run(event.run).noise_draw > seeds_in_time
+        )
+        cut = {"state": "STOPPED", "reason": "time_budget"}
+        ledger.apply(event.model_copy(update=cut) if late else event)
+    first, second, *_ = (trial.number for trial in ledger.ranking(METRIC))
+    winner = winner_of(spec, ledger, LINES)
+    assert winner is not None
+    assert (first, winner.number) == (0, second)
+    (notice,) = notices_of(spec, ledger, winner, scored=True)
+    assert "trial 0 diverged on a fresh seed" in notice
+    assert f"trial {second}, the next in rank, is not confirmed" in notice
+
+
+def test_a_confirmation_as_asked_for_needs_no_notice(tmp_path: Path) -> None:
+    spec = spec_of()
+    ledger = Ledger(drive(spec, tmp_path, runs=noisy(tmp_path)))
+    assert notices_of(spec, ledger, winner_of(spec, ledger, LINES), scored=True) == []
+    alone = spec_of(confirm={})
+    assert notices_of(alone, ledger, None, scored=False) == []
+
+
 def test_a_confirmation_opens_again_for_others_only(tmp_path: Path) -> None:
     spec = spec_of()
     ledger = Ledger(drive(spec, tmp_path, runs=noisy(tmp_path)))
@@ -126,11 +202,13 @@ def test_the_test_set_is_looked_at_once() -> None:
 
 
 def test_a_race_is_among_those_who_may_be_the_best() -> None:
-    sure = {0: [10.0, 10.1], 1: [5.0, 5.1], 2: [9.9, 10.15]}
-    assert undecided(sure) == {0, 2}
-    assert undecided({0: [10.0, 10.1], 1: [5.0]}) == set()
-    assert undecided({0: [3.0], 1: [9.0], 2: [8.0]}) == {1, 2}  # nothing tells what chance is
-    assert undecided({0: [3.0]}) == undecided({}) == set()
+    def alone(scores: dict[int, list[float]]) -> set[int]:
+        return undecided({n: [(0, score) for score in own] for n, own in scores.items()})
+
+    assert alone({0: [10.0, 10.1], 1: [5.0, 5.1], 2: [9.9, 10.15]}) == {0, 2}
+    assert alone({0: [10.0, 10.1], 1: [5.0]}) == set()
+    assert alone({0: [3.0], 1: [9.0], 2: [8.0]}) == {1, 2}  # nothing tells what chance is
+    assert alone({0: [3.0]}) == alone({}) == set()
 
 
 def race(events: list[Event]) -> list[Replicated]:

@@ -167,6 +167,17 @@ def test_one_bad_run_ends_its_trial(tmp_path: Path, name: str, kind: Any) -> Non
     assert best.number != 0
 
 
+@pytest.mark.parametrize("kills", [(), (4, 3, 5), (5, 6, 1, 9)])
+def test_a_run_has_two_retries_in_all_through_any_kills(
+    tmp_path: Path, kills: tuple[int, ...]
+) -> None:
+    faults = {0: Fault("raise", 50.0)}
+    ledger = Ledger(drive(spec_of("none"), tmp_path, kills, runs=noisy(tmp_path, faults=faults)))
+    lost = ledger.trials[0].first
+    assert (lost.state, lost.retries) == ("FAILED", 2)
+    assert lost.attempts >= 3
+
+
 def test_promotion_takes_the_best_on_and_pauses_the_rest(tmp_path: Path) -> None:
     spec = study(grid=11, model=0, scheduler=SCHEDULERS["promotion"])
     events = drive(spec, tmp_path, (9, 20))

@@ -246,6 +246,12 @@ CASES = [
         begin,
     ),
     Case(
+        "more trials for a population",
+        f'{OUT} --resume --trials +2 --set scheduler={{"kind":pbt,"interval_kimg":0.4}}',
+        ("out: --trials: a population keeps its size", "kind: pbt", "got +2", "`--trials 7`"),
+        begin,
+    ),
+    Case(
         "other data on --resume",
         f"{OUT} --resume",
         ("digest", "bring the first ones back"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from closed_form import open_history, study
@@ -170,6 +171,24 @@ def test_it_says_where_no_time_would_be_left(
     assert note in capsys.readouterr().out
     assert steer(tmp_path, "extend", "--time-budget", "+30s") == DONE
     assert "NOTE" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scheduler", [{"kind": "none"}, {"kind": "pbt", "interval_kimg": 100.0}])
+def test_it_says_that_more_time_is_nothing_to_what_the_clock_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheduler: dict[str, Any]
+) -> None:
+    timed = study(grid=4, model=2, budget={**BUDGET, "time": 60.0}, scheduler=scheduler)
+    with open_history(tmp_path, timed) as history:
+        for number in range(2):
+            proposed = Proposer(timed).propose(history.ledger)
+            assert proposed is not None
+            history.append(proposed)
+            history.append(Ended(number=number, state="STOPPED", reason="time_budget"))
+        history.append(SessionClosed(reason="time_budget"))
+    assert steer(tmp_path, "extend", "--time-budget", "+1h") == DONE
+    said = capsys.readouterr().out
+    assert "NOTE: the time budget has ended 2 trials (0, 1) for good" in said
+    assert ("begin another study" in said) == (scheduler["kind"] == "pbt")
 
 
 def test_a_driver_that_does_not_answer_in_time(

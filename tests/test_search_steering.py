@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_form import open_history, study
+from closed_form import ClosedFormRuns, open_history, study
+from fake_pool import drive
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +258,20 @@ def test_an_extension_moves_the_shares_and_the_clock(tmp_path: Path) -> None:
             history.append(proposed)
             stages.append(proposed.stage)
     assert stages == ["manual"] + 4 * ["random_grid"] + 5 * ["model"]
+
+
+@pytest.mark.parametrize("kind", ["pbt", "pb2"])
+def test_a_population_keeps_its_size(tmp_path: Path, kind: str) -> None:
+    """A trial more would train to the end beside it: what was decided was decided without it."""
+    spec = study(grid=7, model=0, scheduler={"kind": kind, "interval_kimg": 100.0})
+    drive(spec, tmp_path, runs=ClosedFormRuns(folder=tmp_path, grows=True))
+    with open_history(tmp_path, spec) as history:
+        ask(tmp_path, Extend(trials=2, seconds=60.0))
+        (refused,) = take_up_extensions(spec, history)
+        assert isinstance(refused, RequestRefused)
+        for piece in ("a population keeps its size", f"`scheduler.kind: {kind}`", "`--trials 10`"):
+            assert piece in refused.why
+        assert Proposer(spec).propose(history.ledger) is None
 
 
 def test_time_that_waits_is_added_before_a_clock_at_its_end_is_set(history: History) -> None:

@@ -162,7 +162,24 @@ def test_a_confirmation_is_told_with_its_uncertainty() -> None:
 
 def test_a_refused_look_is_told() -> None:
     refused = changed(test=None, references=None, notices=["looked at already, for trial 3"])
-    assert "test set: looked at already, for trial 3" in describe_summary(refused, OUTPUT)
+    assert "NOTE: looked at already, for trial 3" in describe_summary(refused, OUTPUT)
+
+
+def test_a_winner_that_was_not_confirmed_is_told_with_why() -> None:
+    ranking = [
+        {"number": 4, "diverged": 2, "interval": None, "behind": None, "probability_best": 0.0}
+    ]
+    confirmed: dict[str, Any] = dict.fromkeys(("mean", "standard_error", "probability_best"))
+    confirmed |= {"seeds": 0, "winners_curse": None, "ranking": ranking}
+    notice = "trial 4 diverged on a fresh seed: trial 7, the next in rank, is not confirmed"
+    text = describe_summary(changed(confirmed=confirmed, notices=[notice]), OUTPUT)
+    assert f"NOTE: {notice}" in text
+    assert "trial 4   diverged on 2 of its seeds" in text
+    assert "confirmed on" not in text
+    assert "149.99 ± 3.46  the winner, pooled" in text
+    nobody: dict[str, Any] = {"best": None, "test": None, "references": None}
+    none = changed(confirmed=confirmed, notices=["all broke"], **nobody)
+    assert "no winner: all broke" in describe_summary(none, OUTPUT)
 
 
 def test_a_front_is_listed_after_the_winner() -> None:

@@ -13,6 +13,7 @@ from closed_form import ClosedFormRuns, Fault, open_history, study
 from search.events import Event, Measured, Retried, RunKey, Started
 from search.journal import Journal
 from search.ledger import Ledger
+from search.proposer import Proposer
 from search.requests import Enqueue, Extend, Stop, ask, waiting
 from search.stop_request import StopRequest
 from search.study import StudySpec
@@ -103,6 +104,21 @@ def test_faults_of_trials_and_of_their_machine(tmp_path: Path) -> None:
         assert checkpoint is not None
         left = list(tmp_path.glob(f"tune/{trial.number:05d}-*/checkpoint_*"))
         assert left == [tmp_path / checkpoint.path]
+
+
+def test_a_run_has_two_retries_in_all_however_often_it_is_taken_up(tmp_path: Path) -> None:
+    spec = study(grid=1, model=0)
+    with open_history(tmp_path, spec) as history:
+        claimed = Proposer(spec).propose(history.ledger)
+        assert claimed is not None
+        history.append(claimed)
+        history.append(Started(number=0, attempt=0, node="n", device="cpu", pid=1))
+        history.append(Retried(number=0, cause="machine lost"))
+    runs = ClosedFormRuns(folder=tmp_path, faults={0: Fault("raise", 50)})
+    events = run(spec, tmp_path, runs, StopRequest())
+    assert sum(isinstance(event, Retried) for event in events) == 1
+    trial = read(tmp_path).trials[0]
+    assert (trial.state, trial.retries) == ("FAILED", 2)
 
 
 def test_halving_stops_trials_at_rungs(tmp_path: Path) -> None:
