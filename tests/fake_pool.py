@@ -51,7 +51,7 @@ class FakePool:
         queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
         stop = stop or StopRequest()
         self.referee = Referee(history, stop, queue, stopping, proposer=proposer)
-        self.referee.settle()
+        self.referee.settle(spec.budget.kimg_per_trial)
         self.searcher = StudySearcher(
             proposer, history, queue, self.folder, max_concurrent=workers, threads=1, stop=stop
         )
