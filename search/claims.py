@@ -68,7 +68,8 @@ class Claims:
             return f"its replicate {event.continues} is no run of the search that was stopped"
         if (event.seed, event.fold) != (stopped.seed, stopped.fold):
             return f"it must have seed and fold of replicate {event.continues}, which it continues"
-        if any(run.continues == event.continues for run in trial.runs.values()):
+        before = trial.shadows.get(event.continues)
+        if before is not None and not before.cut_off:
             return f"its replicate {event.continues} is continued already"
         return None
 

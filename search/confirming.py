@@ -17,12 +17,21 @@ from search.winners_curse import upper_spread, winners_curse
 MOST_KEPT_BACK = 0.5  # of the time budget
 
 
-def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> ConfirmationOpened | None:
-    """What begins the confirmation of the best trials; None where it has begun, or has none.
+def opening(
+    spec: StudySpec, ledger: Ledger, lines: Lines, *, out_of_time: bool = False
+) -> ConfirmationOpened | None:
+    """What ends the search and begins the confirmation of the best trials.
 
-    Where all of the best diverged on a fresh seed, it begins again with the next in rank beside
-    them, until one is whole. So it does where others are the best after an extension of the
-    search; trials that were confirmed before keep what they have.
+    None where that was done and nothing has been added since, or nobody is to be confirmed. Where
+    all of the best diverged on a fresh seed, it begins again with the next in rank beside them,
+    until one is whole. So it does after an extension, for others may be the best then; trials that
+    were confirmed before keep what they have.
+
+    Args:
+        spec: the study.
+        ledger: all that happened.
+        lines: validation lines.
+        out_of_time: whether the time budget ended the search.
     """
     objective = spec.objective
     ranking = ledger.ranking(
@@ -34,9 +43,9 @@ def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> ConfirmationOpened
     best = tuple(trial.number for trial in ended[:count])
     if not best or not spec.confirm.seeds:
         return None
-    if ledger.confirmation is not None and ledger.confirmation.numbers == best:
+    if ledger.search_over and ledger.confirmation and ledger.confirmation.numbers == best:
         return None
-    return ConfirmationOpened(numbers=best, seeds=spec.confirm.seeds)
+    return ConfirmationOpened(numbers=best, seeds=spec.confirm.seeds, out_of_time=out_of_time)
 
 
 def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
@@ -50,7 +59,7 @@ def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
     lacking = []
     for number in ledger.confirmation.numbers:
         trial = ledger.trials[number]
-        had = {run.noise_draw for run in trial.confirmations if run.reason != "time_budget"}
+        had = {run.noise_draw for run in trial.confirmations if not run.cut_off}
         draws = [draw for draw in range(1, ledger.confirmation.seeds + 1) if draw not in had]
         lacking += [
             Replicated(

@@ -181,11 +181,15 @@ class RaceOpened(Dated):
 
 
 class ConfirmationOpened(Dated):
-    """The search has ended; these trials, the best first, are to be trained on fresh seeds."""
+    """The search has ended; these trials, the best first, are to be trained on fresh seeds.
+
+    `out_of_time` says whether the time budget ended it.
+    """
 
     event: Literal["confirmation_opened"] = "confirmation_opened"
     numbers: tuple[Count, ...]
     seeds: Annotated[int, Field(ge=1)]
+    out_of_time: bool = False
 
 
 class LookedAtTest(Dated):

@@ -24,6 +24,7 @@ from search.events import (
     StudyOpened,
     TrialEvent,
 )
+from search.openings import Openings
 from search.run_state import RunState
 from search.sessions import Sessions
 from search.trial import Direction, TrialState, TrialStateName
@@ -45,9 +46,6 @@ class Ledger:
         trials: Every trial by its number 0, 1, 2, ... in order.
         cells: The number under which each cell was claimed.
         sessions: The opening of each driver, in order.
-        race: Which trials were to be told apart last; None before the first time.
-        raced: The number of each run that was claimed for that.
-        confirmation: Which trials were to be confirmed last; None before the first time.
         looks: What was seen of the test set.
         pack: How many trials shared an engine when one last began; None before.
         answers: What was asked of the running study, and what came of it.
@@ -58,9 +56,7 @@ class Ledger:
         self._claims, self._sessions = Claims(), Sessions()
         self.trials, self.cells = self._claims.trials, self._claims.cells
         self.sessions = self._sessions.opened
-        self.race: RaceOpened | None = None
-        self.raced: list[int] = []
-        self.confirmation: ConfirmationOpened | None = None
+        self._openings = Openings()
         self.looks: list[LookedAtTest] = []
         self.pack: int | None = None
         self.answers = Answers()
@@ -116,10 +112,6 @@ class Ledger:
                 if self.session_open:  # the machines of the session before are gone
                     for run in self.runs:
                         run.active = False
-            case RaceOpened():
-                self.race, self.raced = event, []
-            case ConfirmationOpened():
-                self.confirmation = event
             case LookedAtTest():
                 self.looks.append(event)
             case Proposed():
@@ -127,8 +119,6 @@ class Ledger:
                 self.answers.take(event)
             case Replicated():
                 self._claims.take(event)
-                if event.purpose == "race":
-                    self.raced.append(event.number)
             case Promoted():
                 self.trials[event.number].promoted_kimg = event.kimg
             case StopAsked():
@@ -136,11 +126,34 @@ class Ledger:
                 self.trials[event.number].stop_asked = event.reason
             case Extended() | RequestRefused():
                 self.answers.take(event)
+            case RaceOpened() | ConfirmationOpened():
+                pass  # `_openings` takes them, and more
             case _:
                 self.run(event.run).take(event)
                 if isinstance(event, Started):
                     self.pack = event.pack
+        self._openings.take(event)
         self._sessions.saw(event.at)
+
+    @property
+    def race(self) -> RaceOpened | None:
+        """Which trials were to be told apart last; None before the first time."""
+        return self._openings.race
+
+    @property
+    def raced(self) -> Sequence[RunKey]:
+        """The runs that were claimed for that."""
+        return self._openings.raced
+
+    @property
+    def confirmation(self) -> ConfirmationOpened | None:
+        """Which trials were to be confirmed last; None before the first time."""
+        return self._openings.confirmation
+
+    @property
+    def search_over(self) -> bool:
+        """Whether a confirmation was opened, and nothing added to the study since."""
+        return self._openings.search_over
 
     def next_number(self) -> int:
         """The number that the next proposal must have."""

@@ -8,6 +8,7 @@ from search.confirming import MOST_KEPT_BACK
 from search.events import Purpose, Replicated
 from search.history import History
 from search.lines import Lines
+from search.requests import waiting
 from search.shadow import shadow_claims
 from search.stop_request import StopRequest, StudyInterrupted
 from search.study import StudySpec
@@ -29,7 +30,7 @@ class Phases:
         history: its record.
         lines: validation lines.
         run: runs the trials of a phase.
-        seconds_left: of the time budget now; None without one.
+        seconds_left: of the time budget now, 0 when it is used up; None without one.
         kept_back: seconds of it that are the confirmation's.
         say: prints one line to the user.
     """
@@ -54,39 +55,54 @@ class Phases:
         Raises:
             StudyInterrupted: at SIGINT or SIGTERM.
         """
+        cut = self._search()
+        cut = self._confirm(out_of_time=cut) or cut
+        return self._shadows() or cut
+
+    def _search(self) -> bool:
+        """Search and race; where they are over, how they ended is on record."""
+        over = self._history.ledger.confirmation
+        if over is not None and not self._search_goes_on():
+            return over.out_of_time
         cut = self._phase("search", self._kept_back)
         while not cut and self._race_is_on():
             cut = self._phase("race", self._kept_back)
         if self._unfinished("race"):  # of a round that a kill cut short, when no time is left
             self._phase("race", self._kept_back)
-        cut = self._confirm() or cut
-        return self._shadows(cut=cut) or cut
+        return cut
 
-    def _confirm(self) -> bool:
+    def _search_goes_on(self) -> bool:
+        """Until a confirmation is opened; then again when something is added, or asked for.
+
+        All runs of search and race have ended by then. Were one left, it would end as ever: in
+        training, by its rungs or by the clock.
+        """
+        left = self._unfinished("search") or self._unfinished("race")
+        return left or not self._history.ledger.search_over or bool(waiting(self._history.folder))
+
+    def _confirm(self, *, out_of_time: bool) -> bool:
         """Trains the best on fresh seeds, and the next in rank while all of them diverge."""
-        while numbers := self._to_confirm():
-            trials = ", ".join(map(str, numbers))
+        ledger = self._history.ledger
+        while True:
+            opened = confirming.opening(self._spec, ledger, self._lines, out_of_time=out_of_time)
+            if opened is not None:
+                self._history.append(opened)
+            cut = self._claim(confirming.claims(self._spec, ledger))
+            left = {run.number for run in ledger.unfinished() if run.purpose == "confirmation"}
+            if not left:
+                return cut
+            trials = ", ".join(map(str, sorted(left)))
             self._say(f"confirming trials {trials} on {self._spec.confirm.seeds} fresh seeds each")
             if self._phase("confirmation", 0.0):
                 return True
-        return False
 
-    def _to_confirm(self) -> list[int]:
-        ledger = self._history.ledger
-        opened = confirming.opening(self._spec, ledger, self._lines)
-        if opened is not None:
-            self._history.append(opened)
-        self._claim(confirming.claims(self._spec, ledger))
-        return sorted({run.number for run in ledger.unfinished() if run.purpose == "confirmation"})
-
-    def _shadows(self, *, cut: bool) -> bool:
+    def _shadows(self) -> bool:
         """Trains a share of the stopped trials on, last of all and where time is left."""
-        if not cut:
-            self._claim(shadow_claims(self._spec, self._history.ledger))
+        cut = self._claim(shadow_claims(self._spec, self._history.ledger))
         if not self._unfinished("shadow"):
-            return False
+            return cut
         self._say("training a share of the stopped trials on, to see what they would have been")
-        return self._phase("shadow", 0.0)
+        return self._phase("shadow", 0.0) or cut
 
     def _phase(self, purpose: Purpose, kept_back: float) -> bool:
         left = self._seconds_left()
@@ -100,20 +116,25 @@ class Phases:
         return stop.reason is not None
 
     def _race_is_on(self) -> bool:
-        """Completes the claims of a round that a kill cut short, else opens the next one."""
+        """Completes the round that a kill or the clock cut short, else opens the next one."""
         ledger = self._history.ledger
-        self._claim(racing.claims(self._spec, ledger))
-        if not self._unfinished("race"):
+        lacking = racing.claims(self._spec, ledger)
+        if not lacking and not self._unfinished("race"):
             opened = racing.opening(self._spec, ledger, self._lines)
             if opened is None:
                 return False
             self._history.append(opened)
-            self._claim(racing.claims(self._spec, ledger))
+            lacking = racing.claims(self._spec, ledger)
+        self._claim(lacking)
         return True
 
-    def _claim(self, claimed: Sequence[Replicated]) -> None:
-        for event in claimed:
-            self._history.append(event)
+    def _claim(self, lacking: Sequence[Replicated]) -> bool:
+        """Claims what a phase lacks while there is time; returns whether there was none for it."""
+        if self._seconds_left() == 0.0:
+            return bool(lacking)
+        for claimed in lacking:
+            self._history.append(claimed)
+        return False
 
     def _unfinished(self, purpose: Purpose) -> bool:
         return any(run.purpose == purpose for run in self._history.ledger.unfinished())

@@ -64,24 +64,32 @@ def opening(spec: StudySpec, ledger: Ledger, lines: Lines) -> RaceOpened | None:
 
 
 def claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
-    """The runs that the round lacks which was opened last."""
-    folds = spec.replication.folds
+    """The runs that the round lacks which was opened last; one that the clock cut is made anew."""
+    count = spec.replication.folds
+    folds: Sequence[int | None] = range(count) if count > 1 else (None,)
     lacking = []
     for number in () if ledger.race is None else ledger.race.numbers:
-        claimed, runs = ledger.raced.count(number), len(ledger.trials[number].runs)
-        for index in range(claimed, folds):
-            replicate = runs + index - claimed
-            lacking.append(
-                Replicated(
-                    number=number,
-                    replicate=replicate,
-                    purpose="race",
-                    seed=trial_seed(spec.seed, number, replicate),
-                    fold=index if folds > 1 else None,
-                )
+        runs = ledger.trials[number].runs
+        own = [runs[key.replicate] for key in ledger.raced if key.number == number]
+        had = {run.fold for run in own if not run.cut_off}
+        missing = [fold for fold in folds if fold not in had]
+        lacking += [
+            Replicated(
+                number=number,
+                replicate=replicate,
+                purpose="race",
+                seed=trial_seed(spec.seed, number, replicate),
+                fold=fold,
             )
+            for replicate, fold in enumerate(missing, start=len(runs))
+        ]
     return lacking
 
 
 def _runs(trial: TrialState) -> list[RunState]:
-    return [run for run in trial.runs.values() if run.purpose in ("search", "race")]
+    """Those that count: of a race none that the clock cut, for another is made in its place."""
+    return [
+        run
+        for run in trial.runs.values()
+        if run.purpose == "search" or (run.purpose == "race" and not run.cut_off)
+    ]

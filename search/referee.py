@@ -158,14 +158,22 @@ class Referee:
             self._write(ruling)
             self._end_idle(key.number)  # its trial may have been stopped while it saved
 
-    def settle(self) -> None:
+    def settle(self, kimg_per_trial: float) -> None:
         """Makes up for what the last driver was killed before it could write.
 
-        A run may have been measured and saved, but not yet ruled upon.
+        A run may have been measured and saved, but not yet ruled upon. One that came to its full
+        budget so is COMPLETED, whatever its rungs and the clock say by now.
+
+        Args:
+            kimg_per_trial: that budget.
         """
         for run in self._history.ledger.unfinished():
             saved = None if run.checkpoint is None else run.checkpoint.kimg
-            if run.purpose == "search" and run.measurements and saved == run.total_kimg:
+            if not run.measurements or saved != run.total_kimg:
+                continue
+            if run.attempts and run.total_kimg >= kimg_per_trial:
+                self._write(Ended(**run.key._asdict(), state="COMPLETED"))
+            elif run.purpose == "search":
                 reason = self._falls_behind(run.number)
                 if reason is not None:
                     self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))

@@ -138,8 +138,13 @@ class Refold:
     def _judge_opening(
         self, line: int, event: RaceOpened | ConfirmationOpened, lines: Lines
     ) -> None:
-        phase = racing if isinstance(event, RaceOpened) else confirming
-        now = phase.opening(self._spec, self._ledger, lines)
+        now: RaceOpened | ConfirmationOpened | None
+        if isinstance(event, RaceOpened):
+            now = racing.opening(self._spec, self._ledger, lines)
+        else:  # what the clock did is taken as given
+            now = confirming.opening(
+                self._spec, self._ledger, lines, out_of_time=event.out_of_time
+            )
         self._judge("decision", line, "the next phase", _fields(event), (_fields(now),))
 
     def _judge_claim(self, line: int, event: Replicated) -> None:

@@ -78,6 +78,11 @@ class RunState:
         return self.state != "RUNNING"
 
     @property
+    def cut_off(self) -> bool:
+        """Whether the time budget ended it: of what was to be trained in full it is no part."""
+        return self.state == "STOPPED" and self.reason == "time_budget"
+
+    @property
     def total_kimg(self) -> float:
         """Training up to the last measurement in kimg."""
         return self.measurements[-1].kimg if self.measurements else 0.0

@@ -16,7 +16,7 @@ _Z = 1.959964  # of a standard normal, 95 % two-sided
 
 
 def shadow_claims(spec: StudySpec, ledger: Ledger) -> list[Replicated]:
-    """The shadows that are still missing.
+    """The shadows that are still missing; one that the clock cut is made anew.
 
     A stopped trial gets one for each of its runs that was stopped, so that what it would have
     come to is the same mean as any trial's objective. Which trials, a hash of study seed and
@@ -114,7 +114,8 @@ def _stopped(trial: TrialState, spec: StudySpec) -> bool:
 
 def _claims(trial: TrialState) -> Iterator[Replicated]:
     halted = [run for run in trial.search_runs if run.state == "STOPPED"]
-    missing = [run for run in halted if run.replicate not in trial.shadows]
+    had = {replicate for replicate, run in trial.shadows.items() if not run.cut_off}
+    missing = [run for run in halted if run.replicate not in had]
     for replicate, run in enumerate(missing, start=len(trial.runs)):
         yield Replicated(
             number=run.number,

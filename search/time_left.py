@@ -86,6 +86,8 @@ class TimeLeft:
 
     def _kimg_unclaimed(self) -> float:
         """What the search is to train in trials that nobody has proposed yet."""
+        if self._ledger.search_over:
+            return 0.0
         proposed = sum(trial.donor is None for trial in self._ledger.trials.values())
         unproposed = max(self._spec.budget.trials + self._ledger.added_trials - proposed, 0)
         return unproposed * self._spec.replication.replicates * self._kimg_thinned(0.0)

@@ -99,7 +99,10 @@ class TrialState:
 
     @property
     def shadows(self) -> dict[int, RunState]:
-        """The runs that continue stopped ones, by the replicate that they continue."""
+        """The runs that continue stopped ones, by the replicate that they continue.
+
+        Of one that the clock cut and the one in its place, the latter.
+        """
         found = [run for run in self.runs.values() if run.purpose == "shadow"]
         return {run.continues: run for run in found if run.continues is not None}
 

@@ -187,7 +187,7 @@ def run_trials(
     stopping = early_stopping(spec, output) if purpose == "search" else None
     queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
     referee = Referee(history, stop, queue, stopping, on_progress, proposer)
-    referee.settle()
+    referee.settle(spec.budget.kimg_per_trial)
     searcher = StudySearcher(
         proposer,
         history,

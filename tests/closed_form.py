@@ -255,8 +255,10 @@ def study(*, grid: int = 4, model: int = 3, seed: int = 0, **overrides: Any) -> 
     return StudySpec.from_mapping(sections | overrides)
 
 
-def open_history(folder: Path, spec: StudySpec) -> History:
-    """Begins the study in the folder, or goes on with it."""
+def open_history(
+    folder: Path, spec: StudySpec, extra_trials: int = 0, extra_seconds: float = 0.0
+) -> History:
+    """Begins the study in the folder, or goes on with it and with what is added to it."""
     if (folder / JOURNAL_NAME).exists():
         history = History.resume(folder)
     else:
@@ -271,5 +273,7 @@ def open_history(folder: Path, spec: StudySpec) -> History:
                 protocol_digest="none",
             )
         )
-    history.append(SessionOpened(pid=os.getpid()))
+    history.append(
+        SessionOpened(pid=os.getpid(), extra_trials=extra_trials, extra_seconds=extra_seconds)
+    )
     return history

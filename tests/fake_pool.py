@@ -1,16 +1,18 @@
 """A pool of workers in one thread, driven as Tune drives it, in any order and killed anywhere."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from closed_form import ClosedFormRun, ClosedFormRuns, open_history
 
 from search.cause import Cause
 from search.checkpoints import TUNE_FOLDER, keep_newest, run_folder
 from search.early_stopping import early_stopping
-from search.events import Event, Purpose, RunKey
+from search.events import Event, Purpose, RunKey, SessionClosed
 from search.history import History
 from search.journal import Journal
 from search.lines import Lines
@@ -28,6 +30,23 @@ FINISHED = "FINISHED"
 
 class Killed(BaseException):
     """Nothing after it is done."""
+
+
+class FakeClock:
+    """Time that passes only when a worker has trained to its next measurement: one tick."""
+
+    TICK = 1e4  # seconds; so many that the real clock, which runs too, comes nowhere near
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def tick(self) -> None:
+        self.seconds += self.TICK
+
+    def deadline(self, stop: StopRequest) -> float:
+        """When the time of a phase that begins now is over."""
+        left = stop.remaining_seconds
+        return math.inf if left is None else self.seconds + left - self.TICK / 100
 
 
 class FakePool:
@@ -51,7 +70,7 @@ class FakePool:
         queue = RunQueue(purpose, None if stopping is None else stopping.waiting)
         stop = stop or StopRequest()
         self.referee = Referee(history, stop, queue, stopping, proposer=proposer)
-        self.referee.settle()
+        self.referee.settle(spec.budget.kimg_per_trial)
         self.searcher = StudySearcher(
             proposer, history, queue, self.folder, max_concurrent=workers, threads=1, stop=stop
         )
@@ -61,11 +80,15 @@ class FakePool:
         self.asked = 0
         self.busiest = 0
 
-    def run(self) -> None:
-        """Works until the searcher has finished."""
+    def run(self, clock: FakeClock) -> None:
+        """Works until the searcher has finished; the clock may ask for a stop before."""
+        deadline = clock.deadline(self.stop)
         while self._fill():
             place = self.random.choice(sorted(self.places))
             self._advance(place)
+            clock.tick()
+            if clock.seconds >= deadline:
+                self.stop.ask("time_budget")
         if self.stop.reason is None:
             self.referee.close_waiting()
         elif self.stop.reason == "time_budget":
@@ -124,28 +147,70 @@ class FakePool:
         keep_newest(self.folder, key, 1, self.referee.needed_checkpoints(key))
 
 
+class Turn(NamedTuple):
+    """One driver's turn at a study: what it adds, what it keeps back, and when it is killed.
+
+    `kill_after` so many of its events it dies; None lets it come to its end.
+    """
+
+    kill_after: int | None = None
+    extra_trials: int = 0
+    extra_seconds: float = 0.0
+    kept_back: float = 0.0
+
+
 def drive(
     spec: StudySpec,
     folder: Path,
     kills: Iterable[int] = (),
     *,
+    turns: Sequence[Turn] = (),
     runs: ClosedFormRuns | None = None,
     seed: int = 0,
     workers: int = 3,
+    clock: FakeClock | None = None,
 ) -> list[Event]:
     """Takes a study through all its phases and through kills; returns the journal.
 
-    Each kill comes after so many events of its session.
+    Each kill comes after so many events of its session. With `turns` every one of them is taken,
+    in virtual time, and at last one more if that was killed.
     """
-    ends: Iterator[int] = iter(kills)
+    left, clock = deque(turns or map(Turn, kills)), clock or FakeClock()
     while True:
-        with open_history(folder, spec) as history:
-            _kill_after(history, next(ends, None))
-            try:
-                phases(spec, history, runs, workers=workers, seed=seed).run()
-            except Killed:
-                continue
-        return Journal.read(folder / "journal.jsonl")
+        turn = left.popleft() if left else Turn()
+        whole = take_turn(spec, folder, turn, runs=runs, seed=seed, workers=workers, clock=clock)
+        if whole and not (turns and left):
+            return Journal.read(folder / "journal.jsonl")
+
+
+def take_turn(
+    spec: StudySpec,
+    folder: Path,
+    turn: Turn,
+    *,
+    runs: ClosedFormRuns | None = None,
+    seed: int = 0,
+    workers: int = 3,
+    clock: FakeClock | None = None,
+) -> bool:
+    """Takes a study up for one session; returns whether that came to its end."""
+    with open_history(folder, spec, turn.extra_trials, turn.extra_seconds) as history:
+        _kill_after(history, turn.kill_after)
+        through = phases(
+            spec,
+            history,
+            runs,
+            workers=workers,
+            seed=seed,
+            clock=clock,
+            kept_back=turn.kept_back,
+        )
+        try:
+            cut = through.run()
+            history.append(SessionClosed(reason="time_budget" if cut else "finished"))
+        except Killed:
+            return False
+    return True
 
 
 def phases(
@@ -155,23 +220,32 @@ def phases(
     *,
     workers: int = 3,
     seed: int = 0,
+    clock: FakeClock | None = None,
+    kept_back: float = 0.0,
 ) -> Phases:
-    """The phases of a study with a pool in place of Tune."""
+    """The phases of a study with a pool in place of Tune, and a clock that its steps move."""
     made = runs or ClosedFormRuns(folder=history.folder, points=spec.scheduler.paired)
+    ticking = clock or FakeClock()
 
     def run(stop: StopRequest, purpose: Purpose) -> None:
         pool = FakePool(
             spec, history, made, workers=workers, seed=seed, purpose=purpose, stop=stop
         )
-        pool.run()
+        pool.run(ticking)
+
+    def seconds_left() -> float | None:
+        limit = spec.budget.time
+        if limit is None:
+            return None
+        return max(0.0, limit + history.ledger.extra_seconds - ticking.seconds)
 
     return Phases(
         spec,
         history,
         Lines(untrained=-1e9, real_data=1e9),
         run,
-        seconds_left=lambda: None,
-        kept_back=0.0,
+        seconds_left=seconds_left,
+        kept_back=kept_back,
         say=lambda line: None,
     )
 

@@ -6,7 +6,7 @@ from closed_form import open_history, study
 
 from search.cause import Cause
 from search.early_stopping import EarlyStopping
-from search.events import Event, RunKey
+from search.events import Event, RunKey, SessionOpened
 from search.history import History
 from search.lost_attempt import MAX_FRUITLESS, MAX_FRUITLESS_PREEMPTIONS
 from search.proposer import Proposer
@@ -113,6 +113,20 @@ def test_an_interrupt_leaves_trials_to_be_resumed(history: History) -> None:
     referee.checkpointed(RunKey(0), 50.0, Path("tune/00000-00/checkpoint_000000"))
     referee.finished(RunKey(0))
     assert len(history.ledger.unfinished()) == 4
+
+
+def test_what_was_saved_at_its_full_budget_is_completed_however_poor(history: History) -> None:
+    """Its driver was killed before it could say so; others have come further since."""
+    referee = running(history)
+    for number, value in enumerate([3.0, 2.0, 0.0]):
+        referee.progressed(RunKey(number), at(100, value))
+        referee.progressed(RunKey(number), at(400, value, done=True))
+        path = Path(f"tune/{number:05d}-00/checkpoint_000000")
+        referee.checkpointed(RunKey(number), 400.0, path)
+    history.append(SessionOpened(pid=2))
+    Referee(history, StopRequest(0.0), RunQueue("search"), HALVING).settle(kimg_per_trial=400.0)
+    ends = [(run.state, run.total_kimg) for run in history.ledger.runs]
+    assert ends == [("COMPLETED", 400.0)] * 3 + [("RUNNING", 0.0)]
 
 
 def test_the_end_of_the_time_ends_every_trial(history: History) -> None:

@@ -64,7 +64,7 @@ class Driver:
         self.stop = StopRequest(seconds)
         queue, proposer = RunQueue("search"), Proposer(SPEC)
         self.referee = Referee(history, self.stop, queue, proposer=proposer)
-        self.referee.settle()
+        self.referee.settle(SPEC.budget.kimg_per_trial)
         self.searcher = StudySearcher(
             proposer,
             history,

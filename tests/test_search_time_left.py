@@ -219,6 +219,14 @@ def test_once_confirmed_nothing_is_left() -> None:
     assert TimeLeft(confirmed, book, cost(confirmed), None).seconds(0.0, {}) == 0.0
 
 
+def test_trials_that_the_clock_left_out_are_no_part_of_a_confirmation() -> None:
+    confirmed = spec(confirm={"top": 1, "seeds": 2})
+    book = ledger(trial(0, 40.0, "COMPLETED"))  # of nine
+    book.apply(ConfirmationOpened(numbers=(0,), seeds=2, out_of_time=True))
+    left = TimeLeft(confirmed, book, cost(confirmed), None)
+    assert left.seconds(0.0, {}) == pytest.approx(40)
+
+
 def test_a_shadow_has_trained_only_what_came_after_the_stop() -> None:
     book = ledger(*(trial(n, 4.0, "STOPPED") for n in range(9)))
     left = TimeLeft(SPEC, book, cost(), None)
