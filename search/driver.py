@@ -17,6 +17,7 @@ from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import PreparedStudy, painter
 from search.requests import waiting
 from search.screen import Screen
+from search.services_file import read_services
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.shared_storage import check_shared
 from search.stop_request import StudyInterrupted, signals_held_back
@@ -51,10 +52,11 @@ def run_study(
 
     Args:
         spec: what is searched, or the path of a space file.
-        output: the study's folder; by default `runs/<study>[-<size>]`.
+        output: the study's folder; by default that of `default_output`.
         resume: go on with the study in that folder; a finished one is only read.
         address: `auto`, `local`, or `HOST:PORT` of a Ray cluster.
-        tracking_uri: of MLflow; by default `MLFLOW_TRACKING_URI`, else `runs/mlflow.db`.
+        tracking_uri: of MLflow; by default `MLFLOW_TRACKING_URI`, else that of this host's
+            services (`search.services`), else `runs/mlflow.db`.
         max_concurrent: trials at a time; by default as many as fit.
         extra_trials: added to the budget of a resumed study.
         extra_seconds: added to the time of a resumed study.
@@ -122,8 +124,14 @@ def _told_apart(history: History) -> Iterator[None]:
 
 
 def default_output(spec: StudySpec) -> Path:
-    """Returns `runs/<study>[-<size>]`."""
-    return Path("runs") / (spec.study + (f"-{spec.size}" if spec.size else ""))
+    """Returns `runs/<study>[-<size>]`, on the storage of this host's services if they have one.
+
+    Raises:
+        ServicesError: The services' file cannot be understood.
+    """
+    services = read_services()
+    shared = Path(services.storage) if services is not None and services.storage else Path()
+    return shared / "runs" / (spec.study + (f"-{spec.size}" if spec.size else ""))
 
 
 def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:

@@ -1,0 +1,199 @@
+"""PostgreSQL and the MLflow server on it: brought up together, looked at, taken down."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from search.mlflow_schema import installed_version, schema_revision, schema_state
+from search.mlflow_server import MlflowServer
+from search.postgres import DATABASES, USER, Postgres
+from search.service_process import ServiceProcess
+from search.services_file import Services, ServicesError, write_services
+from search.services_state import Settings, State, StateFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """How one service stands.
+
+    Attributes:
+        name: Which of them.
+        problem: What is wrong; None where it is well.
+        facts: Where it is, its versions, and the like.
+    """
+
+    name: str
+    problem: str | None
+    facts: str
+
+
+def up(folder: StateFolder, settings: Settings, say: Callable[[str], None]) -> Services:
+    """Starts what does not run as `settings` ask, and tells this user's clients where it is.
+
+    Raises:
+        ServicesError: Something keeps one of them from starting.
+    """
+    server = MlflowServer(folder, settings)
+    server.check()
+    folder.prepare()
+    with folder.locked():
+        before = folder.read() or State(settings=settings)
+        postgres = Postgres(folder)
+        database = _database_up(folder, postgres, before, say)
+        _check_schema(folder, postgres)
+        state = State(settings=settings, postgres=database, mlflow=before.mlflow)
+        if before.mlflow is not None and not _is_as_asked(server, before, settings):
+            say("stopping the MLflow server that is not as asked for, or not well")
+            server.stop(before.mlflow)
+            state = state.model_copy(update={"mlflow": None})
+        if state.mlflow is None:
+            _server_up(folder, server, postgres, state, say)
+        else:
+            folder.write(state)
+    write_services(server.services)
+    return server.services
+
+
+def down(folder: StateFolder, say: Callable[[str], None]) -> None:
+    """Stops what `up` started, and nothing else; their data stay."""
+    if not folder.path.exists():
+        return
+    with folder.locked():
+        state = folder.read()
+        if state is None:
+            return
+        if state.mlflow is not None and state.mlflow.members():
+            say("stopping the MLflow server")
+            MlflowServer(folder, state.settings).stop(state.mlflow)
+        if state.postgres is not None and state.postgres.members():
+            say("stopping PostgreSQL")
+            Postgres(folder).stop(state.postgres)
+        folder.write(State(settings=state.settings))
+
+
+def status(folder: StateFolder) -> list[Health]:
+    """Returns how both stand.
+
+    Raises:
+        ServicesError: There are none.
+    """
+    state = folder.read()
+    if state is None:
+        raise ServicesError(
+            f"no services in {folder.path}; `python -m search.services up` starts them"
+        )
+    server = MlflowServer(folder, state.settings)
+    return [_database_health(folder, state), _server_health(server, state)]
+
+
+def _database_up(
+    folder: StateFolder, postgres: Postgres, before: State, say: Callable[[str], None]
+) -> ServiceProcess:
+    if before.postgres is not None and before.postgres.is_alive():
+        postgres.wait(before.postgres)
+        return before.postgres
+    say("starting PostgreSQL")
+    postgres.create()
+    process = postgres.start()
+    folder.write(before.model_copy(update={"postgres": process}))
+    try:
+        postgres.wait(process)
+    except BaseException:
+        postgres.stop(process)
+        raise
+    return process
+
+
+def _server_up(
+    folder: StateFolder,
+    server: MlflowServer,
+    postgres: Postgres,
+    state: State,
+    say: Callable[[str], None],
+) -> None:
+    folder.write(state)
+    server.check_port()
+    say("starting the MLflow server")
+    process = server.start(postgres)
+    folder.write(state.model_copy(update={"mlflow": process}))
+    try:
+        server.wait(process)
+    except BaseException:
+        server.stop(process)
+        raise
+
+
+def _is_as_asked(server: MlflowServer, before: State, settings: Settings) -> bool:
+    return (
+        before.settings == settings
+        and before.mlflow is not None
+        and before.mlflow.is_alive()
+        and server.problem() is None
+    )
+
+
+def _check_schema(folder: StateFolder, postgres: Postgres) -> None:
+    with postgres.connect() as connection:
+        revision = schema_revision(connection)
+    state = schema_state(revision)
+    if state == "newer":
+        raise ServicesError(
+            f"the database's tables (revision {revision}) are of a newer MLflow than the "
+            f"{installed_version()} that is installed here; install that one, or restore a "
+            "backup that was made with this one"
+        )
+    if state == "older":
+        raise ServicesError(
+            f"the database's tables (revision {revision}) are older than MLflow "
+            f"{installed_version()} wants them. Back them up and upgrade them:\n"
+            + "\n".join(f"  {line}" for line in _upgrade_commands(folder, postgres))
+            + "\nthen `python -m search.services up` again"
+        )
+
+
+def _upgrade_commands(folder: StateFolder, postgres: Postgres) -> list[str]:
+    """Returns what saves the database and brings its tables up to date; no word is secret."""
+    passed = f"PGPASSFILE={shlex.quote(str(postgres.passwords))}"
+    backup = folder.path / f"before-mlflow-{installed_version()}.dump"
+    database = DATABASES[0]
+    dump = [str(postgres.program("pg_dump")), "--format=custom", f"--file={backup}",
+            f"--host={postgres.socket}", f"--username={USER}", database]  # fmt: skip
+    upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", postgres.uri(database)]
+    return [f"{passed} {shlex.join(dump)}", f"{passed} {shlex.join(upgrade)}"]
+
+
+def _database_health(folder: StateFolder, state: State) -> Health:
+    name = "PostgreSQL"
+    if state.postgres is None or not state.postgres.is_alive():
+        return Health(name=name, problem="does not run", facts=str(folder.postgres))
+    postgres = Postgres(folder)
+    try:
+        with postgres.connect() as connection:
+            facts = _database_facts(connection, folder)
+            schema = schema_state(schema_revision(connection))
+    except postgres.driver.Error as error:
+        facts = f"pid {state.postgres.pid}, {folder.postgres}"
+        return Health(name=name, problem=str(error).strip(), facts=facts)
+    problem = f"tables are {schema} for MLflow {installed_version()}"
+    facts = f"pid {state.postgres.pid}, {facts}"
+    return Health(name=name, problem=None if schema == "current" else problem, facts=facts)
+
+
+def _database_facts(connection: Any, folder: StateFolder) -> str:
+    version = connection.execute("show server_version").fetchone()[0].split()[0]
+    revision = schema_revision(connection)
+    return (
+        f"version {version}, {folder.postgres}, tables of revision {revision} "
+        f"(MLflow {installed_version()} here), {folder.size_bytes() / 1e6:.0f} MB"
+    )
+
+
+def _server_health(server: MlflowServer, state: State) -> Health:
+    facts = f"{server.uri}, artifacts in {server.artifacts}"
+    if state.mlflow is None or not state.mlflow.is_alive():
+        return Health(name="MLflow", problem="does not run", facts=facts)
+    problem = server.problem()
+    facts = f"pid {state.mlflow.pid}, version {server.version() or 'unknown'}, {facts}"
+    return Health(name="MLflow", problem=problem, facts=facts)
