@@ -17,13 +17,12 @@ from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import PreparedStudy, painter
 from search.requests import waiting
 from search.screen import Screen
-from search.services_file import read_services
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.shared_storage import check_shared
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
 from search.study_file import StudyError, check_same_spec, read_study
-from search.study_folder import check_free, never_begun, out_of_order
+from search.study_folder import check_free, default_output, never_begun, out_of_order
 from search.tracking import Tracker
 
 __all__ = ["StudyInterrupted", "default_output", "run_study"]
@@ -71,7 +70,9 @@ def run_study(
         KeyboardInterrupt: at SIGINT before this call has recorded anything.
     """
     spec = spec if isinstance(spec, StudySpec) else load_spec(spec)
-    folder = (Path(output) if output is not None else default_output(spec)).resolve()
+    folder = (
+        Path(output) if output is not None else default_output(spec, resume=resume)
+    ).resolve()
     screen = Screen(silent=not progress, hint=hint)
     tracker = Tracker(tracking_uri, on_problem=screen.say)
     extension = SessionOpened(
@@ -121,17 +122,6 @@ def _told_apart(history: History) -> Iterator[None]:
         if len(history.ledger.sessions) > before:
             raise StudyInterrupted from None
         raise
-
-
-def default_output(spec: StudySpec) -> Path:
-    """Returns `runs/<study>[-<size>]`, on the storage of this host's services if they have one.
-
-    Raises:
-        ServicesError: The services' file cannot be understood.
-    """
-    services = read_services()
-    shared = Path(services.storage) if services is not None and services.storage else Path()
-    return shared / "runs" / (spec.study + (f"-{spec.size}" if spec.size else ""))
 
 
 def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from typing import Any
 
 import psutil
 
-from search.postgres import DATABASES, Postgres
+from search.mlflow_schema import AUTHENTICATION, TRACKING
+from search.postgres import Postgres
 from search.private_file import read_or_make_secret, write_private
 from search.service_process import ServiceProcess, last_lines, start
 from search.services_file import Services, ServicesError
@@ -68,6 +69,7 @@ class MlflowServer:
             storage=self._settings.storage,
             ca_cert=self._settings.tls_ca,
             state=str(self._state.path),
+            host=socket.gethostname(),
         )
 
     def check(self) -> None:
@@ -197,7 +199,7 @@ class MlflowServer:
         parser = configparser.RawConfigParser()
         parser["mlflow"] = {
             "default_permission": "READ",
-            "database_uri": postgres.uri(DATABASES[1]).replace("%", "%%"),
+            "database_uri": postgres.uri(AUTHENTICATION.database).replace("%", "%%"),
             "admin_username": ADMIN,
             "admin_password": read_or_make_secret(self._state.secret("admin-password")),
             "auth_cache_ttl_seconds": "60",  # else each request hashes the password anew
@@ -216,7 +218,7 @@ class MlflowServer:
                  for port in ("", ":*")]  # fmt: skip
         return [
             sys.executable, "-m", "mlflow", "server",
-            "--backend-store-uri", postgres.uri(DATABASES[0]),
+            "--backend-store-uri", postgres.uri(TRACKING.database),
             "--artifacts-destination", self.artifacts,
             "--host", settings.host, "--port", str(settings.port), "--workers", "1",
             "--app-name", "basic-auth",

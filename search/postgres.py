@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from search.mlflow_schema import SCHEMAS, TRACKING
 from search.private_file import read_or_make_secret, write_private
 from search.service_process import ServiceProcess, last_lines, start
 from search.services_file import ServicesError
 from search.services_state import StateFolder
 
 USER = "mlflow"  # owns the databases and nothing else
-DATABASES = ("mlflow", "mlflow_auth")
 START_SECONDS = 120.0  # with what it must repair after a crash
 STOP_SECONDS = 30.0
 _SUPERUSER = "postgres"
@@ -142,7 +142,7 @@ class Postgres:
         """Ends it; who is connected is sent away."""
         process.stop(signal.SIGINT, signal.SIGQUIT, STOP_SECONDS)
 
-    def connect(self, database: str = DATABASES[0]) -> Any:
+    def connect(self, database: str = TRACKING.database) -> Any:
         """Returns a connection as the databases' owner.
 
         Raises:
@@ -172,7 +172,7 @@ class Postgres:
                     secret.encode(), USER.encode(), b"scram-sha-256"
                 )
                 connection.execute(f"create role {USER} login password '{digest.decode()}'")
-            for name in DATABASES:
+            for name in (schema.database for schema in SCHEMAS):
                 found = connection.execute("select 1 from pg_database where datname = %s", [name])
                 if not found.rowcount:
                     connection.execute(f"create database {name} owner {USER}")

@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from search.dry_run import dry_run
     from search.summary import describe_summary
 
-    output = options.output or default_output(spec)
+    output = options.output or default_output(spec, resume=options.resume)
     if options.dry_run:
         sys.stdout.write(
             dry_run(spec, output, options.max_concurrent, resume=options.resume) + "\n"

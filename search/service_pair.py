@@ -1,17 +1,20 @@
 """PostgreSQL and the MLflow server on it: brought up together, looked at, taken down."""
 
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from search.mlflow_schema import installed_version, schema_revision, schema_state
+from search.mlflow_schema import SCHEMAS, installed_version, upgrade_command
 from search.mlflow_server import MlflowServer
-from search.postgres import DATABASES, USER, Postgres
-from search.service_process import ServiceProcess
+from search.postgres import USER, Postgres
+from search.service_process import ServiceProcess, start
 from search.services_file import Services, ServicesError, write_services
 from search.services_state import Settings, State, StateFolder
+
+KEEPER_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,9 @@ def up(folder: StateFolder, settings: Settings, say: Callable[[str], None]) -> S
         postgres = Postgres(folder)
         database = _database_up(folder, postgres, before, say)
         _check_schema(folder, postgres)
-        state = State(settings=settings, postgres=database, mlflow=before.mlflow)
+        state = State(
+            settings=settings, postgres=database, mlflow=before.mlflow, keeper=before.keeper
+        )
         if before.mlflow is not None and not _is_as_asked(server, before, settings):
             say("stopping the MLflow server that is not as asked for, or not well")
             server.stop(before.mlflow)
@@ -52,6 +57,7 @@ def up(folder: StateFolder, settings: Settings, say: Callable[[str], None]) -> S
             _server_up(folder, server, postgres, state, say)
         else:
             folder.write(state)
+        _keeper_up(folder)
     write_services(server.services)
     return server.services
 
@@ -64,6 +70,7 @@ def down(folder: StateFolder, say: Callable[[str], None]) -> None:
         state = folder.read()
         if state is None:
             return
+        _keeper_down(state)
         if state.mlflow is not None and state.mlflow.members():
             say("stopping the MLflow server")
             MlflowServer(folder, state.settings).stop(state.mlflow)
@@ -125,9 +132,27 @@ def _server_up(
         raise
 
 
+def _keeper_up(folder: StateFolder) -> None:
+    """Starts or stops the keeper, as the settings say."""
+    state = folder.read()
+    assert state is not None
+    if not state.settings.with_ray:
+        _keeper_down(state)
+        folder.write(state.model_copy(update={"keeper": None}))
+    elif state.keeper is None or not state.keeper.is_alive():
+        command = [sys.executable, "-m", "search.services_keeper", str(folder.path)]
+        keeper = start(command, os.environ, folder.keeper_log)
+        folder.write(state.model_copy(update={"keeper": keeper}))
+
+
+def _keeper_down(state: State) -> None:
+    if state.keeper is not None and state.keeper.pid != os.getpid():
+        state.keeper.stop(signal.SIGTERM, signal.SIGKILL, KEEPER_STOP_SECONDS)
+
+
 def _is_as_asked(server: MlflowServer, before: State, settings: Settings) -> bool:
     return (
-        before.settings == settings
+        before.settings.model_copy(update={"with_ray": settings.with_ray}) == settings
         and before.mlflow is not None
         and before.mlflow.is_alive()
         and server.problem() is None
@@ -135,33 +160,37 @@ def _is_as_asked(server: MlflowServer, before: State, settings: Settings) -> boo
 
 
 def _check_schema(folder: StateFolder, postgres: Postgres) -> None:
-    with postgres.connect() as connection:
-        revision = schema_revision(connection)
-    state = schema_state(revision)
-    if state == "newer":
-        raise ServicesError(
-            f"the database's tables (revision {revision}) are of a newer MLflow than the "
-            f"{installed_version()} that is installed here; install that one, or restore a "
-            "backup that was made with this one"
-        )
-    if state == "older":
-        raise ServicesError(
-            f"the database's tables (revision {revision}) are older than MLflow "
-            f"{installed_version()} wants them. Back them up and upgrade them:\n"
-            + "\n".join(f"  {line}" for line in _upgrade_commands(folder, postgres))
-            + "\nthen `python -m search.services up` again"
-        )
+    for schema in SCHEMAS:
+        with postgres.connect(schema.database) as connection:
+            revision = schema.revision(connection)
+        state = schema.state(revision)
+        if state == "newer":
+            raise ServicesError(
+                f"the tables of database {schema.database} (revision {revision}) are of a newer "
+                f"MLflow than the {installed_version()} that is installed here; install that one, "
+                "or restore a backup that was made with this one"
+            )
+        if state == "older":
+            raise ServicesError(
+                f"the tables of database {schema.database} (revision {revision}) are older than "
+                f"MLflow {installed_version()} wants them. Back them up and upgrade them:\n"
+                + "\n".join(f"  {line}" for line in _upgrade_commands(folder, postgres))
+                + "\nthen `python -m search.services up` again"
+            )
 
 
 def _upgrade_commands(folder: StateFolder, postgres: Postgres) -> list[str]:
-    """Returns what saves the database and brings its tables up to date; no word is secret."""
+    """Returns what saves both databases and brings them up to date; no word is secret."""
     passed = f"PGPASSFILE={shlex.quote(str(postgres.passwords))}"
-    backup = folder.path / f"before-mlflow-{installed_version()}.dump"
-    database = DATABASES[0]
-    dump = [str(postgres.program("pg_dump")), "--format=custom", f"--file={backup}",
-            f"--host={postgres.socket}", f"--username={USER}", database]  # fmt: skip
-    upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", postgres.uri(database)]
-    return [f"{passed} {shlex.join(dump)}", f"{passed} {shlex.join(upgrade)}"]
+    backups, upgrades = [], []
+    for schema in SCHEMAS:
+        backup = folder.path / f"{schema.database}-before-{installed_version()}.dump"
+        backups.append(
+            [str(postgres.program("pg_dump")), "--format=custom", f"--file={backup}",
+             f"--host={postgres.socket}", f"--username={USER}", schema.database]
+        )  # fmt: skip
+        upgrades.append(upgrade_command(schema, postgres.uri(schema.database)))
+    return [f"{passed} {shlex.join(words)}" for words in backups + upgrades]
 
 
 def _database_health(folder: StateFolder, state: State) -> Health:
@@ -169,25 +198,20 @@ def _database_health(folder: StateFolder, state: State) -> Health:
     if state.postgres is None or not state.postgres.is_alive():
         return Health(name=name, problem="does not run", facts=str(folder.postgres))
     postgres = Postgres(folder)
+    facts = f"pid {state.postgres.pid}, {folder.postgres}"
+    problems = []
     try:
-        with postgres.connect() as connection:
-            facts = _database_facts(connection, folder)
-            schema = schema_state(schema_revision(connection))
+        for schema in SCHEMAS:
+            with postgres.connect(schema.database) as connection:
+                version = connection.execute("show server_version").fetchone()[0].split()[0]
+                found = schema.state(revision := schema.revision(connection))
+            facts += f", {schema.database} of revision {revision}"
+            if found != "current":
+                problems.append(f"{schema.database} is {found} for MLflow {installed_version()}")
     except postgres.driver.Error as error:
-        facts = f"pid {state.postgres.pid}, {folder.postgres}"
         return Health(name=name, problem=str(error).strip(), facts=facts)
-    problem = f"tables are {schema} for MLflow {installed_version()}"
-    facts = f"pid {state.postgres.pid}, {facts}"
-    return Health(name=name, problem=None if schema == "current" else problem, facts=facts)
-
-
-def _database_facts(connection: Any, folder: StateFolder) -> str:
-    version = connection.execute("show server_version").fetchone()[0].split()[0]
-    revision = schema_revision(connection)
-    return (
-        f"version {version}, {folder.postgres}, tables of revision {revision} "
-        f"(MLflow {installed_version()} here), {folder.size_bytes() / 1e6:.0f} MB"
-    )
+    facts += f", version {version}, {folder.size_bytes() / 1e6:.0f} MB"
+    return Health(name=name, problem="; ".join(problems) or None, facts=facts)
 
 
 def _server_health(server: MlflowServer, state: State) -> Health:

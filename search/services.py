@@ -39,6 +39,12 @@ def parser() -> Parser:
     start.add_argument(
         "--tls-ca", metavar="FILE", help="by which clients check it; default: their system's"
     )
+    start.add_argument(
+        "--with-ray",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="on the head of a Ray cluster: restart what dies, and end when Ray ends",
+    )
     looking = actions.add_parser("status", help="how they are; exits with 1 where one is not well")
     end = actions.add_parser("down", help="stop them; their data stay")
     for action in (start, looking, end):

@@ -1,6 +1,7 @@
 """`services.json`: what a client on this host must know of the services that run here."""
 
 import os
+import socket
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,7 @@ class Services(BaseModel):
         storage: The folder that all machines share, in whose `runs/` studies go; None for none.
         ca_cert: Certificates to check the server's by; None for those of the system.
         state: The folder of the services themselves.
+        host: Name of the machine that they run on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -34,6 +36,7 @@ class Services(BaseModel):
     storage: str | None
     ca_cert: str | None
     state: str
+    host: str
 
     def password(self) -> str:
         """Reads the password.
@@ -59,12 +62,14 @@ def services_path() -> Path:
 def read_services() -> Services | None:
     """Returns the services of this user on this host; None where there are none.
 
+    Those of another host are none: a home may be shared.
+
     Raises:
         ServicesError: The file is there and cannot be understood.
     """
     path = services_path()
     try:
-        return Services.model_validate_json(path.read_text())
+        services = Services.model_validate_json(path.read_text())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -74,6 +79,7 @@ def read_services() -> Services | None:
         key = ".".join(str(part) for part in first["loc"])
         where = f"`{key}`: " if key else ""
         raise ServicesError(f"{path}: {where}{first['msg']}; {REMEDY}") from None
+    return services if services.host == socket.gethostname() else None
 
 
 def write_services(services: Services) -> None:

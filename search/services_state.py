@@ -32,6 +32,7 @@ class Settings(BaseModel):
         tls_cert: Certificate of the server.
         tls_key: Its key.
         tls_ca: Certificates by which clients check it; None for those of their system.
+        with_ray: Whether both are kept up as long as this is a head of Ray's, and no longer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -44,6 +45,7 @@ class Settings(BaseModel):
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_ca: str | None = None
+    with_ray: bool = False
 
 
 class State(BaseModel):
@@ -54,6 +56,7 @@ class State(BaseModel):
     settings: Settings
     postgres: ServiceProcess | None = None
     mlflow: ServiceProcess | None = None
+    keeper: ServiceProcess | None = None
 
 
 class StateFolder:
@@ -76,6 +79,11 @@ class StateFolder:
     def log(self) -> Path:
         """What the MLflow server says."""
         return self.path / "mlflow.log"
+
+    @property
+    def keeper_log(self) -> Path:
+        """What was done to keep them up."""
+        return self.path / "keeper.log"
 
     @property
     def database_log(self) -> Path:
