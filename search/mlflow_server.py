@@ -27,7 +27,8 @@ from search.services_state import Settings, StateFolder
 
 ADMIN = "admin"
 START_SECONDS = 180.0  # a first start makes all tables
-STOP_SECONDS = 15.0
+STOP_SECONDS = 20.0
+REQUEST_STOP_SECONDS = 5
 ASK_SECONDS = 10.0
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -211,7 +212,8 @@ class MlflowServer:
 
     def _command(self, postgres: Postgres) -> list[str | Path]:
         settings = self._settings
-        options = ["--no-access-log"]  # it would grow by a line a request
+        # The log of requests would grow without end, and an idle client with TLS hold up the end.
+        options = ["--no-access-log", "--timeout-graceful-shutdown", str(REQUEST_STOP_SECONDS)]
         if settings.tls_cert and settings.tls_key:
             options += ["--ssl-certfile", settings.tls_cert, "--ssl-keyfile", settings.tls_key]
         hosts = [f"{name}{port}" for name in ("localhost", "127.0.0.1", "[::1]", settings.host)

@@ -42,24 +42,25 @@ def up(folder: StateFolder, settings: Settings, say: Callable[[str], None]) -> S
     server.check()
     folder.prepare()
     with folder.locked():
-        before = folder.read() or State(settings=settings)
-        postgres = Postgres(folder)
-        database = _database_up(folder, postgres, before, say)
-        _check_schema(folder, postgres)
-        state = State(
-            settings=settings, postgres=database, mlflow=before.mlflow, keeper=before.keeper
-        )
-        if before.mlflow is not None and not _is_as_asked(server, before, settings):
-            say("stopping the MLflow server that is not as asked for, or not well")
-            server.stop(before.mlflow)
-            state = state.model_copy(update={"mlflow": None})
-        if state.mlflow is None:
-            _server_up(folder, server, postgres, state, say)
-        else:
-            folder.write(state)
-        _keeper_up(folder)
+        _bring_up(folder, server, settings, say)
     write_services(server.services)
     return server.services
+
+
+def revive(folder: StateFolder, say: Callable[[str], None]) -> bool:
+    """Restarts what died of what `up` started; false where it was taken down.
+
+    Raises:
+        ServicesError: Something keeps one of them from starting.
+    """
+    with folder.locked():  # a `down` that is not done yet would look like an accident
+        state = folder.read()
+        if state is None or state.postgres is None:
+            return False
+        alive = [one is not None and one.is_alive() for one in (state.postgres, state.mlflow)]
+        if not all(alive):
+            _bring_up(folder, MlflowServer(folder, state.settings), state.settings, say)
+    return True
 
 
 def down(folder: StateFolder, say: Callable[[str], None]) -> None:
@@ -93,6 +94,25 @@ def status(folder: StateFolder) -> list[Health]:
         )
     server = MlflowServer(folder, state.settings)
     return [_database_health(folder, state), _server_health(server, state)]
+
+
+def _bring_up(
+    folder: StateFolder, server: MlflowServer, settings: Settings, say: Callable[[str], None]
+) -> None:
+    before = folder.read() or State(settings=settings)
+    postgres = Postgres(folder)
+    database = _database_up(folder, postgres, before, say)
+    _check_schema(folder, postgres)
+    state = before.model_copy(update={"settings": settings, "postgres": database})
+    if before.mlflow is not None and not _is_as_asked(server, before, settings):
+        say("stopping the MLflow server that is not as asked for, or not well")
+        server.stop(before.mlflow)
+        state = state.model_copy(update={"mlflow": None})
+    if state.mlflow is None:
+        _server_up(folder, server, postgres, state, say)
+    else:
+        folder.write(state)
+    _keeper_up(folder)
 
 
 def _database_up(

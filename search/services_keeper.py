@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from search.service_pair import down, up
+from search.service_pair import down, revive
 from search.services_file import ServicesError
 from search.services_state import StateFolder
 
@@ -37,14 +37,11 @@ def keep(
             say("Ray has ended here")
             down(folder, say)
             return
-        state = folder.read()
-        if state is None or state.postgres is None or state.mlflow is None:
-            return  # somebody took them down
-        if not (state.postgres.is_alive() and state.mlflow.is_alive()):
-            try:
-                up(folder, state.settings, say)
-            except ServicesError as problem:
-                say(f"{problem}\ntrying again")
+        try:
+            if not revive(folder, say):
+                return
+        except ServicesError as problem:
+            say(f"{problem}\ntrying again")
 
 
 def ray_head_is_here() -> bool:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +27,8 @@ from search.postgres import Postgres, find_programs
 from search.service_process import start
 from search.services import main
 from search.services_file import Services, ServicesError, services_path, write_services
-from search.services_state import Settings, StateFolder
+from search.services_keeper import keep
+from search.services_state import Settings, State, StateFolder
 from search.tracking_place import TrackingError, find_place
 
 LIST = "api/2.0/mlflow/experiments/search?max_results=10"
@@ -61,6 +63,13 @@ def answer(uri: str, password: str | None = None, host: str | None = None) -> in
             return int(found.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def is_running(pid: int) -> bool:
+    """Also false for what has ended and was not asked why: its parent need not be quick."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def secrets_of(running: Throwaway) -> dict[str, str]:
@@ -209,7 +218,7 @@ def test_what_crashed_is_restarted_now_with_tls(
     done = running.up("--tls-cert", certificate, "--tls-key", key, "--tls-ca", certificate)
     assert done.returncode == 0, done.stderr
     assert running.command("status").returncode == 0
-    assert not [pid for pid in orphans if psutil.pid_exists(pid)]
+    assert not [pid for pid in orphans if is_running(pid)]
     uri = running.services.tracking_uri
     assert uri == f"https://127.0.0.1:{running.port}"
     client = client_of()
@@ -219,18 +228,51 @@ def test_what_crashed_is_restarted_now_with_tls(
 
 
 @pytest.mark.slow
-def test_down_leaves_no_process(running: Throwaway) -> None:
-    state = running.state
-    assert state.mlflow is not None
-    assert state.postgres is not None
-    theirs = [*state.mlflow.members(), *state.postgres.members()]
-    theirs += [child.pid for child in psutil.Process(state.postgres.pid).children()]
+def test_the_keeper_restarts_what_dies_until_down_leaves_no_process(
+    running: Throwaway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(running.config))
+    before = running.state
+    assert before.mlflow is not None
+    assert before.postgres is not None
+    said: list[str] = []
+    keeper = threading.Thread(
+        target=keep,
+        args=(running.state_folder, said.append),
+        kwargs={"is_head": lambda: True, "look_seconds": 0.1},
+    )
+    keeper.start()
+    os.kill(before.postgres.pid, signal.SIGKILL)
+    while running.command("status").returncode != 0:
+        time.sleep(0.1)
+    after = running.state
+    assert after.postgres is not None
+    assert after.postgres.pid != before.postgres.pid
+    assert after.mlflow == before.mlflow  # it finds its database again by itself
+    theirs = [*before.mlflow.members(), *after.postgres.members()]
+    theirs += [child.pid for child in psutil.Process(after.postgres.pid).children()]
     assert len(theirs) > 5
     for _ in range(2):  # the second has nothing to do
         done = running.command("down")
         assert done.returncode == 0, done.stderr
-    assert [pid for pid in theirs if psutil.pid_exists(pid)] == []
+    assert [pid for pid in theirs if is_running(pid)] == []
     assert running.command("status").returncode == 1
+    keeper.join(20)
+    assert not keeper.is_alive()
+    assert said == ["starting PostgreSQL"]
+
+
+def test_the_keeper_takes_all_down_when_ray_has_ended(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    database, server = (
+        start(["sleep", "60"], dict(os.environ), tmp_path / f"log{i}") for i in range(2)
+    )
+    folder.write(State(settings=Settings(), postgres=database, mlflow=server))
+    heads = iter([True, True, False, False])
+    keep(folder, print, is_head=lambda: next(heads, False), look_seconds=0.01, grace_seconds=0.02)
+    assert next(heads, None) is None
+    assert not database.is_alive()
+    assert not server.is_alive()
 
 
 def self_made(folder: Path) -> tuple[Path, Path]:
