@@ -19,6 +19,10 @@ from search.services_state import StateFolder
 USER = "mlflow"  # owns the databases and nothing else
 START_SECONDS = 120.0  # with what it must repair after a crash
 STOP_SECONDS = 30.0
+HELD_SECONDS = 20.0
+HELD_LOOK_SECONDS = 0.5
+# A killed server's number is its own until its parent asks; its children need a moment to notice.
+_HELD = ("another postmaster", "pre-existing shared memory block")
 _SUPERUSER = "postgres"
 _DEBIAN = Path("/usr/lib/postgresql")
 _LONGEST_SOCKET_PATH = 107  # of the kernel
@@ -101,6 +105,11 @@ class Postgres:
         finally:
             passed.unlink()
         begun.rename(self._data)
+
+    def is_held(self) -> bool:
+        """Whether the last start failed for what an earlier server left, which soon is gone."""
+        end = last_lines(self._state.database_log, 3)
+        return any(sign in end for sign in _HELD)
 
     def start(self) -> ServiceProcess:
         """Starts the server and returns at once: see `wait`."""

@@ -4,12 +4,13 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from search.mlflow_schema import SCHEMAS, installed_version, upgrade_command
 from search.mlflow_server import MlflowServer
-from search.postgres import USER, Postgres
+from search.postgres import HELD_LOOK_SECONDS, HELD_SECONDS, USER, Postgres
 from search.service_process import ServiceProcess, start
 from search.services_file import Services, ServicesError, write_services
 from search.services_state import Settings, State, StateFolder
@@ -123,14 +124,19 @@ def _database_up(
         return before.postgres
     say("starting PostgreSQL")
     postgres.create()
-    process = postgres.start()
-    folder.write(before.model_copy(update={"postgres": process}))
-    try:
-        postgres.wait(process)
-    except BaseException:
-        postgres.stop(process)
-        raise
-    return process
+    deadline = time.monotonic() + HELD_SECONDS
+    while True:
+        process = postgres.start()
+        folder.write(before.model_copy(update={"postgres": process}))
+        try:
+            postgres.wait(process)
+            return process
+        except BaseException as problem:
+            postgres.stop(process)
+            held = isinstance(problem, ServicesError) and postgres.is_held()
+            if not held or time.monotonic() > deadline:
+                raise
+        time.sleep(HELD_LOOK_SECONDS)
 
 
 def _server_up(

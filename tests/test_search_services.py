@@ -452,9 +452,9 @@ def test_the_password_goes_to_no_other_server(
 
 
 def test_studies_go_to_the_shared_storage(alone: Path) -> None:
-    from search.driver import default_output
     from search.study import load_spec
     from search.study_file import StudyError
+    from search.study_folder import default_output
 
     spec = load_spec(Path(__file__).parent.parent / "spaces/mnist.yaml", "quick")
     assert default_output(spec) == Path("runs/mnist-quick")
