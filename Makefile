@@ -8,7 +8,7 @@ SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.
 RUN    ?= runs/$(basename $(notdir $(SPACE)))$(SIZE:%=-%)
 
-.PHONY: setup search test check ui bench bench-gpu clean
+.PHONY: setup system search test check ui bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -24,12 +24,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) --editable '.[test,check,bench]'
 	@touch $@
 
+# What the tests need of Debian; quick where it is there.
+system:
+	@scripts/system_packages.sh
+
 search: $(VENV)/.installed
 	@$(PY) -m search.run $(SPACE) $(SIZE:%=--size %) --output $(RUN) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
 
 # Two processes, a file of tests each: one trains while the other waits for Ray. In the order of
 # tests/conftest.py, for by itself xdist would begin the long files with Ray last.
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev system
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev

@@ -22,7 +22,7 @@ from search.shared_storage import check_shared
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
 from search.study_file import StudyError, check_same_spec, read_study
-from search.study_folder import check_free, never_begun, out_of_order
+from search.study_folder import check_free, default_output, never_begun, out_of_order
 from search.tracking import Tracker
 
 __all__ = ["StudyInterrupted", "default_output", "run_study"]
@@ -51,10 +51,11 @@ def run_study(
 
     Args:
         spec: what is searched, or the path of a space file.
-        output: the study's folder; by default `runs/<study>[-<size>]`.
+        output: the study's folder; by default that of `default_output`.
         resume: go on with the study in that folder; a finished one is only read.
         address: `auto`, `local`, or `HOST:PORT` of a Ray cluster.
-        tracking_uri: of MLflow; by default `MLFLOW_TRACKING_URI`, else `runs/mlflow.db`.
+        tracking_uri: of MLflow; by default `MLFLOW_TRACKING_URI`, else that of this host's
+            services (`search.services`), else `runs/mlflow.db`.
         max_concurrent: trials at a time; by default as many as fit.
         extra_trials: added to the budget of a resumed study.
         extra_seconds: added to the time of a resumed study.
@@ -69,7 +70,9 @@ def run_study(
         KeyboardInterrupt: at SIGINT before this call has recorded anything.
     """
     spec = spec if isinstance(spec, StudySpec) else load_spec(spec)
-    folder = (Path(output) if output is not None else default_output(spec)).resolve()
+    folder = (
+        Path(output) if output is not None else default_output(spec, resume=resume)
+    ).resolve()
     screen = Screen(silent=not progress, hint=hint)
     tracker = Tracker(tracking_uri, on_problem=screen.say)
     extension = SessionOpened(
@@ -119,11 +122,6 @@ def _told_apart(history: History) -> Iterator[None]:
         if len(history.ledger.sessions) > before:
             raise StudyInterrupted from None
         raise
-
-
-def default_output(spec: StudySpec) -> Path:
-    """Returns `runs/<study>[-<size>]`."""
-    return Path("runs") / (spec.study + (f"-{spec.size}" if spec.size else ""))
 
 
 def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:

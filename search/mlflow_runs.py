@@ -2,8 +2,6 @@
 
 import fcntl
 import json
-import logging
-import os
 import shutil
 import tempfile
 import time
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from search.mlflow_client import connect
 from search.run_picture import KIMG, Dataset, Point, RunPicture
 from search.tracking_place import TrackingPlace
 
@@ -20,15 +19,6 @@ KEY_TAG = "trial_key"
 PARENT_TAG = "mlflow.parentRunId"
 _METRICS_A_BATCH = 1000  # MLflow's own limit
 _DIGEST_LENGTH = 16  # it is shown whole; the tag `dataset_digest` has all of it
-
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` owns standard output
-    # By default an absent server holds a call for minutes; the tracker tries again by itself.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
 
 _Value = TypeVar("_Value")
 
@@ -167,18 +157,6 @@ class MlflowRuns:
         with tempfile.TemporaryDirectory() as scratch:  # MLflow names an artifact as its file
             copy = shutil.copy(source, Path(scratch, name.name))
             self._client.log_artifact(run_id, str(copy), folder)
-
-
-def connect(place: TrackingPlace) -> Any:
-    """Returns an `MlflowClient` that prints nothing and does not wait for minutes."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    from mlflow.tracking import MlflowClient
-
-    # MLflow tells of its migrations at INFO, a level that its import sets.
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(place.uri, registry_uri=place.uri)
 
 
 @contextmanager

@@ -26,7 +26,12 @@ def parser() -> Parser:
     )
     p.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
     p.add_argument("--size", metavar="NAME", help="an overlay of the space, such as quick")
-    p.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<study>[-<size>]")
+    p.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="default: [<storage>/]runs/<study>[-<size>]",
+    )
     p.add_argument("--resume", action="store_true", help="go on with the study in the folder")
     p.add_argument(
         "--look-again",
@@ -47,7 +52,11 @@ def parser() -> Parser:
         help="set a key of the space, such as budget.trials=12 (repeatable)",
     )
     p.add_argument("--address", default="auto", help="auto, local, or HOST:PORT of a Ray cluster")
-    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    p.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow; default: this host's services, else runs/mlflow.db",
+    )
     p.add_argument("--json", action="store_true", help="print summary.json on standard output")
     return p
 
@@ -93,6 +102,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from search.cluster import ClusterError
     from search.history import HistoryError
     from search.parquet import RecordError
+    from search.services_file import ServicesError
     from search.study_file import StudyError
     from search.tracking_place import TrackingError
 
@@ -105,6 +115,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         HistoryError,
         JournalError,
         RecordError,
+        ServicesError,
         TrackingError,
     )
 
@@ -119,7 +130,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from search.dry_run import dry_run
     from search.summary import describe_summary
 
-    output = options.output or default_output(spec)
+    output = options.output or default_output(spec, resume=options.resume)
     if options.dry_run:
         sys.stdout.write(
             dry_run(spec, output, options.max_concurrent, resume=options.resume) + "\n"

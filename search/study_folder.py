@@ -5,6 +5,8 @@ from pathlib import Path
 from search.history import JOURNAL_NAME, LOCK_NAME
 from search.journal import Journal
 from search.ledger import Ledger, LedgerError
+from search.services_file import read_services
+from search.study import StudySpec
 from search.study_file import StudyError, read_study
 
 
@@ -25,6 +27,29 @@ def check_free(folder: Path) -> None:
             f"{folder}: must be empty or not exist where a study begins, but holds {shown}; "
             "name another folder by --output"
         )
+
+
+def default_output(spec: StudySpec, *, resume: bool = False) -> Path:
+    """Returns `runs/<study>[-<size>]`, on the storage of this host's services if they have one.
+
+    A study that was begun before there were services is gone on with where it is.
+
+    Raises:
+        ServicesError: The services' file cannot be understood.
+        StudyError: There is one to go on with in both places.
+    """
+    here = Path("runs") / (spec.study + (f"-{spec.size}" if spec.size else ""))
+    services = read_services()
+    if services is None or services.storage is None:
+        return here
+    shared = Path(services.storage) / here
+    if not resume or not (here / JOURNAL_NAME).exists():
+        return shared
+    if (shared / JOURNAL_NAME).exists():
+        raise StudyError(
+            f"--resume: there is a study in {here} and one in {shared}; say by --output which"
+        )
+    return here
 
 
 def never_begun(folder: Path) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search.mlflow_runs import KEY_TAG, PARENT_TAG, connect
+from search.mlflow_client import connect
+from search.mlflow_runs import KEY_TAG, PARENT_TAG
 from search.parquet import RecordError
 from search.recorded_trial import RecordedTrial
 from search.run_picture import KIMG

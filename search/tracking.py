@@ -28,7 +28,7 @@ class Tracker:
     what MLflow has not taken when the tracker is closed is delivered by the next `--resume`.
 
     Args:
-        uri: Tracking URI; None for `MLFLOW_TRACKING_URI`, else `runs/mlflow.db`.
+        uri: Tracking URI; None for what `find_place` says.
         on_problem: Called with one line when MLflow does not take runs (from another thread).
         sample_seconds: Time between two readings of this machine's load.
 
@@ -252,6 +252,7 @@ class Tracker:
             self._say(
                 f"MLflow at {self.uri} does not take runs ({type(problem).__name__}: "
                 f"{text.partition(chr(10))[0][:200]}); the search goes on and tries again"
+                + ("; `python -m search.services up` restarts it" if self._place.services else "")
             )
 
     def _say(self, line: str) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from search.services_file import Services, ServicesError, read_services
+
 DEFAULT_FOLDER = "runs"
 _SQLITE = re.compile(r"(?P<driver>sqlite(\+\w+)?):///(?P<path>[^?]*)(?P<query>\?.*)?")
 _HTTP = re.compile(r"https?://.+")
@@ -24,11 +26,13 @@ class TrackingPlace:
         uri: Absolute URI, as MLflow wants it.
         artifacts: URI of the folder for artifacts; None where a server decides.
         database: The SQLite file; None for a server.
+        services: This host's own, where it is their server.
     """
 
     uri: str
     artifacts: str | None
     database: Path | None = None
+    services: Services | None = None
 
     @property
     def shown(self) -> str:
@@ -45,7 +49,10 @@ def default_uri() -> str:
 
 
 def find_place(uri: str | None) -> TrackingPlace:
-    """Resolves a tracking URI, else `MLFLOW_TRACKING_URI`, else `runs/mlflow.db` right here.
+    """Resolves a tracking URI, by default that of this host's services, else `runs/mlflow.db`.
+
+    `MLFLOW_TRACKING_URI` goes before both. A server that does not answer is no reason to go
+    elsewhere: a study would then be in two places.
 
     MLflow would put the artifacts of a database into `./mlruns`; they go beside an SQLite file,
     and into `runs/artifacts` for another database.
@@ -53,11 +60,16 @@ def find_place(uri: str | None) -> TrackingPlace:
     Raises:
         TrackingError: MLflow cannot keep runs there.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    services = _services()
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        uri = default_uri() if services is None else services.tracking_uri
     if sqlite := _SQLITE.fullmatch(uri):
         return _sqlite_place(sqlite)
     if _HTTP.fullmatch(uri):
-        return TrackingPlace(uri=uri, artifacts=None)
+        # Their password is for nobody else.
+        known = services is not None and uri.rstrip("/") == services.tracking_uri
+        return TrackingPlace(uri=uri, artifacts=None, services=services if known else None)
     if _DATABASE.fullmatch(uri):
         artifacts = Path.cwd() / DEFAULT_FOLDER / "artifacts"
         return TrackingPlace(uri=uri, artifacts=artifacts.as_uri())
@@ -65,6 +77,13 @@ def find_place(uri: str | None) -> TrackingPlace:
         "the tracking URI must be sqlite:///FILE, http(s)://HOST:PORT or that of a database, "
         f"but got {uri!r}; leave it out to use sqlite:///{DEFAULT_FOLDER}/mlflow.db"
     )
+
+
+def _services() -> Services | None:
+    try:
+        return read_services()
+    except ServicesError as error:
+        raise TrackingError(str(error)) from None
 
 
 def _sqlite_place(match: re.Match[str]) -> TrackingPlace:

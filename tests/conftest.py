@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from throwaway_postgres import Throwaway, throwaway_services
 
 # Two processes share the tests, and nets this small gain nothing from a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +29,22 @@ def classifiers_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     Where `CGAN_CACHE_DIR` names one, it is theirs to fill; full MNIST may lie there.
     """
     os.environ.setdefault("CGAN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def services_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hides the services of whoever runs the tests: runs would go to their MLflow server."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_on_postgres() -> Iterator[Throwaway]:
+    """An MLflow server on PostgreSQL for all tests of this process that only read and add runs.
+
+    A test that is to find it by itself sets XDG_CONFIG_HOME to its `config`.
+    """
+    with throwaway_services() as services:
+        yield services
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from search.events import RunKey, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal
 from search.machine import SOURCE, versions
-from search.mlflow_runs import PARENT_TAG, connect
+from search.mlflow_client import connect
+from search.mlflow_runs import PARENT_TAG
 from search.record import (
     TrialRecord,
     read_measurements,
