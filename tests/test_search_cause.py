@@ -168,6 +168,7 @@ runs = closed_form.ClosedFormRuns(folder=folder, pace=10)
 tight = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 9000}
 ray.init("local", include_dashboard=False, log_to_driver=False, _system_config=tight)
 stop = StopRequest()
+at_work = False
 def watch(event):
     global at_work
     if isinstance(event, Started):
