@@ -30,7 +30,7 @@ def check_limits(text: str, origin: Callable[[int], str]) -> None:
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise SpecError(f"{origin(1)}: a study must have at most {MAX_BYTES} bytes")
-    sizes: dict[str, int] = {}  # of what each anchor names, aliases written out
+    sizes: dict[str | None, int] = {}  # of what each anchor names, aliases written out
     open_: list[tuple[str | None, int]] = []  # anchor of each open collection, values before it
     values = 0
     for event in yaml.parse(text, Loader=_PARSER):

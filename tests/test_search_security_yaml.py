@@ -18,7 +18,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
 )
 # What is refused, at which line, and a part of what is said.
 HOSTILE = {
-    "laughs": (LAUGHS, 6, f"at most {MAX_VALUES} values"),
+    "laughs": (LAUGHS, 5, f"at most {MAX_VALUES} values"),
     "merges": (MERGES, 6, f"at most {MAX_VALUES} values"),
     "wide": ("study: x\nspace: [" + "1," * MAX_VALUES + "1]", 2, f"at most {MAX_VALUES} values"),
     "deep": ("study: x\nspace: " + "[" * 100_000, 2, f"at most {MAX_DEPTH} deep"),
@@ -69,4 +69,4 @@ def test_the_command_ends_soon(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (USER_ERROR, "")
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"{space}:6: ")
+    assert done.stderr.startswith(f"{space}:5: ")
