@@ -43,6 +43,7 @@ FEW_POINTS = 50  # of the slow forms, extrapolated linearly in the number of poi
 def load_digits(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
     """`count` points and `count` centres with labels: MNIST where at hand, else synthetic."""
     file = Path(os.environ.get("CGAN_DATA_DIR", "")) / "mnist.npz"
+    pixels: NDArray[np.float32]
     if file.is_file() and 2 * count <= 60_000:
         archive = read_archive(file)
         images = archive["x_train"][: 2 * count].reshape(2 * count, -1)

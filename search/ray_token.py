@@ -19,6 +19,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray.exceptions import AuthenticationError
 
 MODE_VARIABLE = "RAY_AUTH_MODE"
+_core: Any = _raylet  # which has no types
 _PROBE_SECONDS = 60.0
 _ASKED, _NO_ANSWER = 3, 4
 # What this process has of tokens is not asked: another one calls without any.
@@ -49,7 +50,7 @@ def asks_for_token(address: str) -> bool:
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, address],
-            env={**without, MODE_VARIABLE: "disabled"},
+            env={**without, MODE_VARIABLE: "disabled", "RAY_py_gcs_connect_timeout_s": "10"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PROBE_SECONDS,
@@ -58,7 +59,7 @@ def asks_for_token(address: str) -> bool:
     except subprocess.TimeoutExpired:
         raise ConnectionError(f"no answer in {_PROBE_SECONDS:g} s") from None
     if done.returncode not in (0, _ASKED):
-        raise ConnectionError("no answer")
+        raise ConnectionError("no answer; where it has TLS, see docs/security.md")
     return done.returncode == _ASKED
 
 
@@ -72,7 +73,7 @@ def takes_own_token(address: str) -> bool:
     if own_mode_is_token() and not _loader().has_token(ignore_auth_mode=True):
         return False
     try:
-        _raylet.GcsClient(address=address)
+        _core.GcsClient(address=address)
     except AuthenticationError:
         return False
     except Exception:  # that it is no cluster is told better by who joins it
@@ -82,7 +83,7 @@ def takes_own_token(address: str) -> bool:
 
 def own_mode_is_token() -> bool:
     """Whether this process sends its token, and has the Ray that it starts ask for it."""
-    return bool(_raylet.get_authentication_mode() == _raylet.AuthenticationMode.TOKEN)
+    return bool(_core.get_authentication_mode() == _core.AuthenticationMode.TOKEN)
 
 
 def keep_own_token() -> None:
@@ -115,4 +116,4 @@ def _write_new(path: Path) -> None:
 
 
 def _loader() -> Any:
-    return _raylet.AuthenticationTokenLoader.instance()
+    return _core.AuthenticationTokenLoader.instance()
