@@ -48,7 +48,8 @@ def load_digits(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
         archive = read_archive(file)
         images = archive["x_train"][: 2 * count].reshape(2 * count, -1)
         labels = archive["y_train"][: 2 * count].astype(np.int64)
-        pixels, source = images.astype(np.float32) / 255, "MNIST training images"
+        pixels, source = images.astype(np.float32), "MNIST training images"
+        pixels /= 255
     else:
         rng = np.random.default_rng(0)
         labels = rng.integers(10, size=2 * count)
