@@ -12,7 +12,7 @@ CauseKind = Literal["preempted", "machine", "out_of_memory", "code"]
 _OUT_OF_MEMORY = re.compile(
     r"were killed due to the node running low on memory"
     r"|^(\w+\.)*\w*(MemoryError|OutOfMemoryError)\b"
-    r"|ran low on memory|CUDA out of memory|can't allocate memory|std::bad_alloc"
+    r"|CUDA out of memory|can't allocate memory|std::bad_alloc"
 )
 _NODE_LOST = re.compile(
     r"^The actor \w+ is unavailable: "  # its node does not answer, and nobody knows more yet
@@ -67,6 +67,6 @@ def _raised(text: str) -> str:
 def _of_error(line: str) -> Cause:
     if not line:
         return Cause("machine", "unknown")
-    if _OUT_OF_MEMORY.search(line):
-        return Cause("out_of_memory", line)
-    return Cause("machine" if _SHARED.search(line) else "code", line)
+    if _SHARED.search(line):  # be it for want of memory: nobody knows whose
+        return Cause("machine", line)
+    return Cause("out_of_memory" if _OUT_OF_MEMORY.search(line) else "code", line)
