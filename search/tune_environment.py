@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.execution import class_cache
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of results
@@ -30,7 +31,7 @@ def tune_environment(max_concurrent: int) -> Iterator[None]:
     os.environ.update(wanted)
     log.setLevel(logging.CRITICAL)  # every failure is in the journal
     try:
-        with _any_loss_is_an_actors():
+        with _any_loss_is_an_actors(), _no_keys_among_arguments():
             yield
     finally:
         log.setLevel(level)
@@ -61,3 +62,17 @@ def _any_loss_is_an_actors() -> Iterator[None]:
         yield
     finally:
         setattr(RayActorManager, name, original)
+
+
+@contextmanager
+def _no_keys_among_arguments() -> Iterator[None]:
+    """Has Tune hand no AWS keys on to trials, which have no use for them.
+
+    It would hand them on in each worker's arguments, where all users of a host can read them.
+    """
+    original = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {n for n in original if not n.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = original
