@@ -8,7 +8,7 @@ SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.
 RUN    ?= runs/$(basename $(notdir $(SPACE)))$(SIZE:%=-%)
 
-.PHONY: setup system search test check ui bench bench-gpu clean
+.PHONY: setup system search test check audit ui bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -41,6 +41,11 @@ check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
+
+# Asks a service on the network which of the installed packages have known vulnerabilities.
+audit: $(VENV)/.installed
+	@$(PIP) --editable '.[audit]'
+	$(VENV)/bin/pip-audit --local --skip-editable --progress-spinner off
 
 ui: $(VENV)/.installed
 	@echo "MLflow: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning (Ctrl-C ends it)" >&2

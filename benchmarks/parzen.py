@@ -30,6 +30,7 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from cgan_core.data.archive import read_archive
 from cgan_core.parzen import log_likelihood, log_likelihoods, select_bandwidths
 
 REPEATS = 5
@@ -42,11 +43,13 @@ FEW_POINTS = 50  # of the slow forms, extrapolated linearly in the number of poi
 def load_digits(count: int) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
     """`count` points and `count` centres with labels: MNIST where at hand, else synthetic."""
     file = Path(os.environ.get("CGAN_DATA_DIR", "")) / "mnist.npz"
+    pixels: NDArray[np.float32]
     if file.is_file() and 2 * count <= 60_000:
-        with np.load(file) as archive:
-            images = archive["x_train"][: 2 * count].reshape(2 * count, -1)
-            labels = archive["y_train"][: 2 * count].astype(np.int64)
-        pixels, source = images.astype(np.float32) / 255, "MNIST training images"
+        archive = read_archive(file)
+        images = archive["x_train"][: 2 * count].reshape(2 * count, -1)
+        labels = archive["y_train"][: 2 * count].astype(np.int64)
+        pixels, source = images.astype(np.float32), "MNIST training images"
+        pixels /= 255
     else:
         rng = np.random.default_rng(0)
         labels = rng.integers(10, size=2 * count)

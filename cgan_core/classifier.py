@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float32, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from cgan_core.data.mnist import cache_folder
 from cgan_core.examples import Examples
 from cgan_core.replacing import replacing
 from cgan_core.streams import keep_mask, stream
+from cgan_core.tensor_files import TensorFileError, read_tensors
 
 HIDDEN_UNITS, FEATURES = 256, 64
 BATCH_SIZE, MAX_STEPS, MAX_EPOCHS = 100, 2_000, 30
@@ -51,8 +51,8 @@ class Classifier:
                 (`CGAN_CACHE_DIR`). One that cannot be written is trained again next time.
         """
         path = (folder or cache_folder() / "classifiers") / f"{key_of(splits)}.safetensors"
-        with suppress(OSError, SafetensorError):
-            return cls(load_file(path))
+        with suppress(OSError, TensorFileError):
+            return cls(read_tensors(path))
         classifier = cls(_train(splits))
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.networks import ConditionKind, Generator
 from cgan_core.replacing import replacing
+from cgan_core.tensor_files import read_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
@@ -84,10 +84,10 @@ class Model:
                 GANConfig.from_mapping(description["model"]),
                 tuple(description["image_shape"]),
                 None if condition is None else ConditionKind(**condition),
-                load_file(folder / WEIGHTS_FILE),
+                read_tensors(folder / WEIGHTS_FILE),
                 description["provenance"],
             )
-        except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0] if not isinstance(error, ConfigError) else error
             raise ModelError(f"{folder}: holds no whole model ({reason})") from error
 

@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.networks import Generator
 from cgan_core.replacing import replacing
+from cgan_core.tensor_files import read_tensors
 
 WEIGHTS_FILE, SCORE_FILE = "best.safetensors", "best.json"
 
@@ -47,8 +48,12 @@ class BestState:
 
     @classmethod
     def load(cls, folder: Path) -> "BestState":
-        """Reads what `save` wrote; an empty state where it wrote nothing."""
+        """Reads what `save` wrote; an empty state where it wrote nothing.
+
+        Raises:
+            TensorFileError: The generator is no safetensors file.
+        """
         if not (folder / SCORE_FILE).exists():
             return cls()
         score = json.loads((folder / SCORE_FILE).read_text())
-        return cls(score["score"], score["kimg"], load_file(folder / WEIGHTS_FILE))
+        return cls(score["score"], score["kimg"], read_tensors(folder / WEIGHTS_FILE))

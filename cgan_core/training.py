@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.config import GANConfig
@@ -19,6 +18,7 @@ from cgan_core.member import Member
 from cgan_core.model import Model
 from cgan_core.population import Population, signature
 from cgan_core.replacing import replacing
+from cgan_core.tensor_files import read_tensors
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
 
@@ -218,8 +218,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         progress["seconds"] = float(progress["seconds"])
         progress.setdefault("streams", ["host"])  # it was written before there were others
         progress["configs"] = [_completed(config) for config in progress["configs"]]
-        return progress, load_file(folder / STATE_FILE)
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        return progress, read_tensors(folder / STATE_FILE)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"{folder}: not a whole checkpoint ({error})") from error
 
 

@@ -1,14 +1,13 @@
 """An attempt at a trial, as Tune knows it: where it runs, and why it was lost."""
 
-import pickle
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 
-from search.cause import Cause
-from search.seat import Place, RunFaultError
+from search.cause import Cause, cause_in
+from search.seat import Place
 
 PATIENCE_SECONDS = 30.0  # all of Tune waits for it
 
@@ -24,16 +23,11 @@ def place_of(trial: Trial) -> Place:
 
 
 def cause_of(trial: Trial) -> Cause:
-    """Returns why it was lost, in one line; Tune's hooks are not given the error itself."""
+    """Returns why it was lost; Tune's hooks are given no error, but it has written down the text.
+
+    Tune writes the error itself too, by pickle, which nobody reads.
+    """
     try:
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception as unreadable:  # none was written, or its class cannot be found here
+        return cause_in(Path(trial.error_file).read_text(errors="replace"))
+    except (OSError, TypeError) as unreadable:  # none was written
         return Cause("machine", f"unknown ({type(unreadable).__name__})")
-    if isinstance(error, RayTaskError):
-        if isinstance(error.cause, RunFaultError):
-            return Cause("code", str(error.cause))
-        return Cause("code", f"{type(error.cause).__name__}: {error.cause}")
-    if getattr(error, "actor_init_failed", False):
-        last = str(error).strip().splitlines()[-1]
-        return Cause("code", f"its process could not start: {last}")
-    return Cause("machine", f"its process died ({type(error).__name__})")

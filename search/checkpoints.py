@@ -1,10 +1,11 @@
-"""The checkpoints of runs on disk: which may be deleted."""
+"""The checkpoints of runs on disk: where they may lie, and which may be deleted."""
 
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from search.events import RunKey
+from search.study_file import StudyError
 
 TUNE_FOLDER = "tune"
 
@@ -12,6 +13,25 @@ TUNE_FOLDER = "tune"
 def run_folder(key: RunKey) -> str:
     """How the names of all folders begin that Tune keeps of a run."""
     return f"{key.number:05d}-{key.replicate:02d}"
+
+
+def checkpoint_folder(output: Path, path: str) -> Path:
+    """Returns the folder of a checkpoint that the record names, relative to `output`.
+
+    Raises:
+        StudyError: A link leads out of the study's folder.
+    """
+    folder = output / path
+    if not _lies_in(output, folder):
+        raise StudyError(
+            f"{folder}: a checkpoint must lie in the study's folder, but a link leads to "
+            f"{folder.resolve()}; move what it names into {output}"
+        )
+    return folder
+
+
+def _lies_in(output: Path, folder: Path) -> bool:
+    return folder.resolve().is_relative_to(output.resolve())
 
 
 def keep_newest(output: Path, key: RunKey, count: int, needed: Collection[str]) -> None:
@@ -25,5 +45,5 @@ def keep_newest(output: Path, key: RunKey, count: int, needed: Collection[str]) 
     """
     folders = sorted((output / TUNE_FOLDER).glob(f"{run_folder(key)}-*/checkpoint_*"))
     for folder in folders[:-count]:
-        if folder.relative_to(output).as_posix() not in needed:
+        if folder.relative_to(output).as_posix() not in needed and _lies_in(output, folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,29 @@ import ray
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
+from search.ray_token import (
+    MODE_VARIABLE,
+    asks_for_token,
+    keep_own_token,
+    own_mode_is_token,
+    takes_own_token,
+)
+
+_HOST_AND_PORT = re.compile(r"\S+:\d+")
 RESOURCE_UNIT = 1e-4  # Ray counts in it, to the nearest: a sixth of a GPU would be too much
 
 _NO_TOKEN = (
-    "the Ray cluster at {!r} asks for a token: set RAY_AUTH_MODE=token, with the cluster's token "
-    "in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    "the Ray cluster at {!r} asks for a token, and {}: set RAY_AUTH_MODE=token, with the "
+    "cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+)
+_OPEN = (
+    "the Ray cluster at {!r} asks nobody for a token, so that whoever reaches it can run code "
+    "there; begin it again with RAY_AUTH_MODE=token and the token of `ray get-auth-token "
+    "--generate` on every node, or give `--without-token` to use it as it is"
+)
+_NONE_WANTED = (
+    "{}={}: a Ray without a token is refused, for whoever reaches it can run code here; unset "
+    "the variable, or give `--without-token`"
 )
 
 
@@ -38,7 +57,7 @@ class TrialResources(NamedTuple):
 
 
 @contextmanager
-def ray_running(address: str = "auto") -> Iterator[None]:
+def ray_running(address: str = "auto", *, without_token: bool = False) -> Iterator[None]:
     """Connects to Ray, or starts one, and shuts down or leaves only that.
 
     A Ray that this process is already connected to is used and left as it is.
@@ -46,19 +65,24 @@ def ray_running(address: str = "auto") -> Iterator[None]:
     Args:
         address: `auto` (the cluster in `RAY_ADDRESS`, or begun by `ray start` on this host, else
             a local one), `local`, or `HOST:PORT`.
+        without_token: Whether it may be a cluster that asks for no token.
 
     Raises:
-        ClusterError: Nothing answers at the address.
+        ClusterError: Nothing answers at the address, or whoever does asks for no token, or for
+            another one.
     """
     if ray.is_initialized():
+        _check_token(ray.get_runtime_context().gcs_address, without_token=without_token)
         yield
         return
     where = _resolve(address)
+    if where == "local":
+        _prepare_own_token(without_token=without_token)
+    else:
+        _check_token(where or str(_found()), without_token=without_token)
     try:
         ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
-        if "InvalidAuthToken" in str(error.__cause__):
-            raise ClusterError(_NO_TOKEN.format(where or os.environ.get("RAY_ADDRESS"))) from None
         raise ClusterError(_no_answer(where or "auto", str(error))) from None
     try:
         yield
@@ -88,6 +112,45 @@ def _begins_here(address: str) -> bool:
         return named == "local"
     started_here = read_ray_address()
     return not (started_here and _answers(started_here))
+
+
+def _found() -> str | None:
+    """The address of the cluster that `ray.init(None)` joins."""
+    address: str | None = os.environ.get("RAY_ADDRESS") or read_ray_address()
+    return address
+
+
+def _check_token(address: str, *, without_token: bool) -> None:
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address}: Ray Client is not used here; start the study on the cluster's head"
+        )
+    if not _HOST_AND_PORT.fullmatch(address):
+        return  # Ray knows what to make of it
+    try:
+        asked = asks_for_token(address)
+    except ConnectionError as error:
+        raise ClusterError(_no_answer(address, str(error))) from None
+    if not (asked or without_token):
+        raise ClusterError(_OPEN.format(address))
+    if not takes_own_token(address):
+        fault = "does not take this one" if own_mode_is_token() else "none is sent"
+        raise ClusterError(_NO_TOKEN.format(address, fault))
+
+
+def _prepare_own_token(*, without_token: bool) -> None:
+    mode = os.environ.get(MODE_VARIABLE, "token")
+    if mode.lower() != "token":
+        if not without_token:
+            raise ClusterError(_NONE_WANTED.format(MODE_VARIABLE, mode))
+        return
+    try:
+        keep_own_token()
+    except OSError as error:
+        raise ClusterError(
+            f"{error.filename}: a token for Ray cannot be kept there ({error.strerror}); set "
+            "RAY_AUTH_TOKEN to 32 or more random characters"
+        ) from None
 
 
 def _answers(address: str) -> bool:

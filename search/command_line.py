@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from search.secrets import has_secret
+
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -36,6 +38,21 @@ def carry_out(
     except user_errors as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
+
+
+def public_uri(text: str) -> str:
+    """Takes a URI that every user of this host may see among a command's arguments.
+
+    Raises:
+        argparse.ArgumentTypeError: It holds a password; the message does not.
+    """
+    if has_secret(text):
+        raise argparse.ArgumentTypeError(
+            "must hold no password, for every user of this host can read a command's arguments; "
+            "set MLFLOW_TRACKING_URI to it, or leave the password out and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or write ~/.mlflow/credentials"
+        )
+    return text
 
 
 def extra_trials(text: str) -> int:

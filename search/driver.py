@@ -34,6 +34,7 @@ def run_study(
     *,
     resume: bool = False,
     address: str = "auto",
+    without_token: bool = False,
     tracking_uri: str | None = None,
     max_concurrent: int | None = None,
     extra_trials: int = 0,
@@ -54,6 +55,7 @@ def run_study(
         output: the study's folder; by default that of `default_output`.
         resume: go on with the study in that folder; a finished one is only read.
         address: `auto`, `local`, or `HOST:PORT` of a Ray cluster.
+        without_token: whether that cluster may be one that asks nobody for a token.
         tracking_uri: of MLflow; by default `MLFLOW_TRACKING_URI`, else that of this host's
             services (`search.services`), else `runs/mlflow.db`.
         max_concurrent: trials at a time; by default as many as fit.
@@ -94,7 +96,7 @@ def run_study(
         prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
         with ExitStack() as stack:
             with signals_held_back():
-                stack.enter_context(ray_running(address))
+                stack.enter_context(ray_running(address, without_token=without_token))
             check_shared(folder)
             place = Place.found(prepared, history.ledger, screen, max_concurrent)
             session = Session(prepared, history, tracker, screen, place, look_again=look_again)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engine import Engine
 from search.pack import best_pack
-from search.seat import Place, RunFaultError, Seat, place_here
+from search.seat import Place, RunFaultError, Seat, place_here, told_in_words
 from search.trial_run import MakeLanes, Progress
 
 
@@ -111,10 +111,8 @@ class EngineActor:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Calls the engine; what it raises is told in words, for a trial has not its classes."""
-        try:
+        with told_in_words():
             return getattr(self._engine, name)(*arguments)
-        except Exception as error:
-            raise RunFaultError(f"{type(error).__name__}: {error}") from error
 
 
 class EngineSeat:
@@ -168,7 +166,7 @@ class EngineSeat:
         gpu = next(iter(context.get_accelerator_ids()["GPU"]), None)
         try:
             return ray.get(self._broker.engine.remote(context.get_node_id(), gpu))
-        except RayActorError:
+        except (RayActorError, OutOfMemoryError):
             raise EngineLostError("the broker of its engine died") from None
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -179,3 +177,6 @@ class EngineSeat:
         except RayActorError:
             self._lane = None
             raise EngineLostError("its engine died") from None
+        except OutOfMemoryError:
+            self._lane = None
+            raise EngineLostError("its engine died, for its node ran low on memory") from None

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated
 
 from pydantic import (
@@ -28,6 +29,19 @@ def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 PlainJson = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
+
+
+def _inside(path: str) -> str:
+    for pure in (PurePosixPath(path), PureWindowsPath(path)):
+        if not pure.parts or pure.anchor or ".." in pure.parts or "\0" in path:
+            raise ValueError(
+                "must be a path below the study's folder, relative and without `..`, but got "
+                f"{path!r}"
+            )
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]  # seen from the study's folder
 Count = Annotated[int, Field(ge=0)]
 Kimg = Annotated[Finite, Field(ge=0.0)]
 Seconds = Annotated[Finite, Field(ge=0.0)]

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from search.event_fields import Count, Dated, Finite, Int64, Kimg, Params, PlainJson, Seconds
+from search.event_fields import (
+    Count,
+    Dated,
+    Finite,
+    Int64,
+    Kimg,
+    Params,
+    PlainJson,
+    RelativePath,
+    Seconds,
+)
 from search.run_events import (
     Checkpointed,
     Ended,
@@ -99,7 +109,7 @@ class Donor(BaseModel):
 
     number: Count
     kimg: Annotated[Finite, Field(gt=0.0)]
-    path: str
+    path: RelativePath
 
 
 class Proposed(Dated):

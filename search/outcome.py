@@ -10,6 +10,7 @@ from cgan_core.evaluation import Evaluator
 from cgan_core.model import Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.stopping import BestState
+from search.checkpoints import checkpoint_folder
 from search.confirming import confirmed, confirmed_entry
 from search.events import LookedAtTest, RunKey
 from search.history import History
@@ -147,7 +148,7 @@ class Closing:
         best = run.best(metric, direction)
         assert run.checkpoint is not None
         assert best is not None
-        folder = self._output / run.checkpoint.path
+        folder = checkpoint_folder(self._output, run.checkpoint.path)
         state = BestState.load(folder)
         if state.parameters is None or state.kimg != best.kimg:
             raise RuntimeError(

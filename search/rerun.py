@@ -13,7 +13,7 @@ from typing import Any
 
 from cgan_core.config import ConfigError
 from cgan_core.data import DataError
-from search.command_line import DONE, INTERRUPTED, Parser, carry_out
+from search.command_line import DONE, INTERRUPTED, Parser, carry_out, public_uri
 from search.comparison import Comparison, Difference
 from search.journal import JournalError
 from search.parquet import RecordError
@@ -44,7 +44,9 @@ def parser() -> Parser:
         metavar="RUN",
         help="MLflow run ID, or STUDY_FOLDER:NUMBER[:REPLICATE]; STUDY_FOLDER with --replay",
     )
-    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    p.add_argument(
+        "--tracking-uri", type=public_uri, metavar="URI", help="MLflow; default: runs/mlflow.db"
+    )
     p.add_argument(
         "--until-kimg", type=_positive, metavar="K", help="repeat only the beginning, to K kimg"
     )

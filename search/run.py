@@ -10,7 +10,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser, extra_trials
+from search.command_line import (
+    DONE,
+    FAULT,
+    INTERRUPTED,
+    USER_ERROR,
+    Parser,
+    extra_trials,
+    public_uri,
+)
 from search.journal import JournalError, JournalExists
 from search.referee import RayLostError, StudyFailedError
 from search.stop_request import StudyInterrupted
@@ -53,7 +61,13 @@ def parser() -> Parser:
     )
     p.add_argument("--address", default="auto", help="auto, local, or HOST:PORT of a Ray cluster")
     p.add_argument(
+        "--without-token",
+        action="store_true",
+        help="use a Ray cluster that asks nobody for a token: whoever reaches it can run code",
+    )
+    p.add_argument(
         "--tracking-uri",
+        type=public_uri,
         metavar="URI",
         help="MLflow; default: this host's services, else runs/mlflow.db",
     )
@@ -142,6 +156,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         output,
         resume=options.resume,
         address=options.address,
+        without_token=options.without_token,
         tracking_uri=options.tracking_uri,
         max_concurrent=options.max_concurrent,
         look_again=options.look_again,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from search.cause import CauseKind
-from search.event_fields import Count, Dated, Finite, Kimg, Seconds
+from search.event_fields import Count, Dated, Finite, Kimg, RelativePath, Seconds
 
 EndState = Literal["COMPLETED", "STOPPED", "INFEASIBLE", "FAILED"]
 # Why a run is made: for the search itself, to tell two trials apart, to confirm the best, or to
@@ -56,7 +56,7 @@ class Checkpointed(_OfRun):
 
     event: Literal["checkpointed"] = "checkpointed"
     kimg: Kimg
-    path: str
+    path: RelativePath
 
 
 class Measured(_OfRun):

@@ -5,8 +5,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.checkpoints import run_folder
-from search.events import Ended, RunKey
+from search.checkpoints import checkpoint_folder, run_folder
+from search.events import Checkpointed, Donor, Ended, RunKey
 from search.history import History
 from search.proposer import Proposer
 from search.run_queue import RunQueue
@@ -113,8 +113,8 @@ class StudySearcher(Searcher):
 
     def _config(self, key: RunKey) -> dict[str, Any]:
         trial, run = self._history.ledger.trials[key.number], self._history.ledger.run(key)
-        saved = self._output / run.checkpoint.path if run.checkpoint else None
-        donor = self._output / trial.donor.path if trial.donor and run.inherited_kimg else None
+        saved = self._folder(run.checkpoint)
+        donor = self._folder(trial.donor) if run.inherited_kimg else None
         found = saved is not None and (saved.is_dir() or run.inherited_kimg > 0)
         return {
             "number": key.number,
@@ -130,3 +130,6 @@ class StudySearcher(Searcher):
             # New for each attempt, or checkpoints would be written over the one to resume from.
             "folder": f"{run_folder(key)}-{run.attempts:03d}",
         }
+
+    def _folder(self, saved: Checkpointed | Donor | None) -> Path | None:
+        return None if saved is None else checkpoint_folder(self._output, saved.path)

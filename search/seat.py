@@ -3,17 +3,42 @@
 import os
 import platform
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from search.machine import version
+from search.secrets import redacted
 from search.trial_run import CHUNK_STEPS, Lanes, MakeLanes, Progress, TrialRun
 
 
 class RunFaultError(RuntimeError):
-    """What the training of a trial raised in another process, in words."""
+    """What the training of a trial raised in another process, in words and in one line."""
+
+
+@contextmanager
+def told_in_words() -> Iterator[None]:
+    """Raises in words, without secrets, what is raised in a trial's process.
+
+    Its class and its attributes stay here: whoever hears of it unpickles neither.
+
+    Raises:
+        RunFaultError: With the traceback as a note.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = str(error) if isinstance(error, RunFaultError) else _words(error)
+        told = RunFaultError(redacted(words))
+        told.add_note(redacted("".join(traceback.format_exception(error))))
+        raise told from None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from search.mlflow_runs import KEY_TAG, PARENT_TAG
 from search.parquet import RecordError
 from search.recorded_trial import RecordedTrial
 from search.run_picture import KIMG
+from search.secrets import redacted
 from search.study_file import STUDY_NAME, read_study
 from search.tracking_place import TrackingPlace, find_place
 
@@ -40,7 +41,7 @@ def read_tracked(run_id: str, uri: str | None) -> RecordedTrial:
     try:
         return _read(client, run_id, place)
     except (MlflowException, OSError, LookupError, json.JSONDecodeError) as error:
-        cause = str(error).strip().partition("\n")[0]
+        cause = redacted(str(error).strip().partition("\n")[0])
         raise RecordError(f"run {run_id}: cannot be read from {place.shown} ({cause})") from None
 
 

@@ -12,6 +12,7 @@ from search.ledger import Ledger
 from search.mlflow_runs import MlflowRuns
 from search.run_painter import Outcome, RunPainter
 from search.run_picture import Point
+from search.secrets import redacted
 from search.system_metrics import SystemMetrics
 from search.tracking_place import find_place
 from search.trial import TrialState
@@ -248,7 +249,7 @@ class Tracker:
 
     def _complain(self, problem: Exception, *, first: bool) -> None:
         if first:
-            text = str(problem).replace(self._place.uri, self.uri).strip()
+            text = redacted(str(problem).replace(self._place.uri, self.uri)).strip()
             self._say(
                 f"MLflow at {self.uri} does not take runs ({type(problem).__name__}: "
                 f"{text.partition(chr(10))[0][:200]}); the search goes on and tries again"

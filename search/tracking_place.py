@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from search.secrets import redacted
 from search.services_file import Services, ServicesError, read_services
 
 DEFAULT_FOLDER = "runs"
@@ -39,8 +40,8 @@ class TrackingPlace:
         """The URI without a password, for people and records."""
         parts = urlsplit(self.uri)
         if "@" not in parts.netloc:
-            return self.uri
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+            return redacted(self.uri)
+        return redacted(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
 
 
 def default_uri() -> str:
@@ -75,7 +76,7 @@ def find_place(uri: str | None) -> TrackingPlace:
         return TrackingPlace(uri=uri, artifacts=artifacts.as_uri())
     raise TrackingError(
         "the tracking URI must be sqlite:///FILE, http(s)://HOST:PORT or that of a database, "
-        f"but got {uri!r}; leave it out to use sqlite:///{DEFAULT_FOLDER}/mlflow.db"
+        f"but got {redacted(uri)!r}; leave it out to use sqlite:///{DEFAULT_FOLDER}/mlflow.db"
     )
 
 

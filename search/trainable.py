@@ -7,7 +7,7 @@ from typing import Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from search.seat import Place, Seat
+from search.seat import Place, Seat, told_in_words
 from search.shared_storage import check_seen
 
 # A result at least this often, so that Ctrl-C, the time budget and the screen react in seconds.
@@ -19,7 +19,8 @@ class StudyTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], make_seat: Callable[[], Seat]) -> None:
         """Takes a seat; the first step opens the trial there."""
-        self._seat = make_seat()
+        with told_in_words():
+            self._seat = make_seat()
         self._opened = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -29,19 +30,21 @@ class StudyTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Trains for a few seconds or until a measurement."""
-        # Opened here, not in setup: Tune never retries a trial that fails while an actor is reset.
-        if not self._opened:
-            check_seen(Path(self.config["output"]))
-            resume_from = self.config["resume_from"]
-            self._open(Path(resume_from) if resume_from else None)
-        progress = self._seat.step(STEP_SECONDS)
+        with told_in_words():
+            # Not in setup: Tune never retries a trial that fails while an actor is reset.
+            if not self._opened:
+                check_seen(Path(self.config["output"]))
+                resume_from = self.config["resume_from"]
+                self._open(Path(resume_from) if resume_from else None)
+            progress = self._seat.step(STEP_SECONDS)
         # Tune's own "done" is not set: it would pass the scheduler by, which keeps the record.
         return {"progress": progress, SHOULD_CHECKPOINT: progress.metrics is not None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's state."""
-        if self._opened:
-            self._seat.save(Path(checkpoint_dir))
+        with told_in_words():
+            if self._opened:
+                self._seat.save(Path(checkpoint_dir))
 
     def cleanup(self) -> None:
         """Releases the trial."""

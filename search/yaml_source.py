@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 
 from search.spec_errors import Path, SpecError, dotted, show, suggestion
+from search.yaml_limits import MAX_BYTES, check_limits
 
 _Origin = Callable[[int], str]
 _NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -38,7 +39,8 @@ class Source:
             SpecError: It cannot be read, is not YAML, repeats a key or is not a mapping.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                text = file.read(MAX_BYTES + 1).decode()  # no more, be it without end
         except FileNotFoundError:
             raise SpecError(f"{path}: the file must exist, but there is none") from None
         except UnicodeDecodeError:
@@ -185,6 +187,7 @@ def _step(data: Any, part: str, path: Path, origin: str) -> str | int:
 
 def _parse(text: str, label: str, origin: _Origin, path: Path, origins: dict[Path, str]) -> Any:
     try:
+        check_limits(text, origin)
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:

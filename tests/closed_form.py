@@ -48,6 +48,7 @@ class Fault:
 
     kind: Literal["raise", "kill_once", "poison_once", "infeasible", "nan", "hang"]
     kimg: float
+    words: str | None = None  # of "raise"
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class ClosedFormRun:
             return
         mark = self.runs.folder / f"fault-{number}"
         if fault.kind == "raise":
-            raise RuntimeError(f"boom in trial {number}")
+            raise RuntimeError(fault.words or f"boom in trial {number}")
         if fault.kind == "kill_once" and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -501,6 +501,7 @@ def test_what_the_command_line_hands_on(
     assert options == {
         "resume": True,
         "address": "local",
+        "without_token": False,
         "tracking_uri": "sqlite:///x.db",
         "max_concurrent": 3,
         "extra_trials": 4,

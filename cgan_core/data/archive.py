@@ -31,7 +31,7 @@ def read_archive(
         with path.open("rb") as file:
             if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
                 raise DataError(f"{path}: file must be an npz archive, but is none; {_REWRITE}")
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False) as archive:  # noqa: TID251 - so it cannot unpickle
             _check_keys(path, archive.files, allowed)
             arrays = {key: archive[key] for key in archive.files}
     except DataError:

@@ -1,0 +1,36 @@
+"""Tensors read from safetensors files, and never from what could run code."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+# How a pickle of protocol 2 or later begins, and the archive that torch.save makes of one.
+_PICKLE, _ARCHIVE = b"\x80", b"PK\x03\x04"
+
+
+class TensorFileError(ValueError):
+    """A file holds no tensors that can be read safely."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of a file by name.
+
+    Raises:
+        TensorFileError: It is no safetensors file.
+        OSError: It cannot be read.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        with path.open("rb") as file:
+            head = file.read(len(_ARCHIVE))
+        if head.startswith(_PICKLE) or head == _ARCHIVE:
+            fault = "is a pickle, which is not loaded since it can run code"
+        else:
+            fault = f"is none ({error})"
+        raise TensorFileError(
+            f"{path}: must be a safetensors file, but {fault}; bring back the file that was "
+            "written here"
+        ) from error
