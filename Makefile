@@ -8,7 +8,7 @@ SIZE   ?= quick
 # Where that study goes; one that is there already is resumed, a finished one shown again.
 RUN    ?= runs/$(basename $(notdir $(SPACE)))$(SIZE:%=-%)
 
-.PHONY: setup system search test check audit ui bench bench-gpu clean
+.PHONY: setup system search test test-cluster check audit ui bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -35,6 +35,11 @@ search: $(VENV)/.installed
 # tests/conftest.py, for by itself xdist would begin the long files with Ray last.
 test: $(VENV)/.installed-dev system
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Three hosts of namespaces on this machine, which needs root; five minutes on two cores that have
+# other work too.
+test-cluster: $(VENV)/.installed-dev system
+	$(PY) -m pytest tests/cluster -m cluster
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

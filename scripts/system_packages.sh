@@ -1,5 +1,5 @@
 #!/bin/sh
-# Debian's packages that the tests need: PostgreSQL, an SSH server, faketime. Installs what is
+# Debian's packages that the tests need: PostgreSQL, an SSH server, rsync, faketime. Installs what is
 # missing where it may; else says what is missing and goes on, for most tests need none of it.
 set -eu
 
@@ -7,6 +7,7 @@ missing=""
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ||
     missing="$missing postgresql"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
+command -v rsync >/dev/null 2>&1 || missing="$missing rsync"
 command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
 [ -n "$missing" ] || exit 0
 

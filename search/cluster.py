@@ -12,6 +12,7 @@ import ray
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
+from search.autoscaling import nodes_to_come
 from search.ray_token import (
     MODE_VARIABLE,
     asks_for_token,
@@ -192,8 +193,18 @@ def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:
     Raises:
         ClusterError: There are fewer CPUs or GPUs than one trial needs.
     """
-    here = ray.cluster_resources()
+    here = _resources()
     return _fitted(wanted, here.get("CPU", 0.0), here.get("GPU", 0.0))
+
+
+def _resources() -> dict[str, float]:
+    """What the cluster has, and more where its autoscaler may still start nodes."""
+    here: dict[str, float] = ray.cluster_resources()
+    to_come = nodes_to_come()
+    # They are of the Ray that was begun on this host, not of any other.
+    if not to_come or ray.get_runtime_context().gcs_address != read_ray_address():
+        return here
+    return here | {name: max(here.get(name, 0.0), count) for name, count in to_come.items()}
 
 
 def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialResources, str | None]:
@@ -238,8 +249,8 @@ def _share(whole: float, parts: int) -> float:
 
 
 def room_for_trials(resources: TrialResources) -> int:
-    """How many trials fit on the cluster at a time."""
-    here: dict[str, float] = ray.cluster_resources()
+    """How many trials fit on the cluster at a time, as it is now or may grow to."""
+    here = _resources()
     shares = [(here.get("CPU", 0.0), resources.cpus), (here.get("GPU", 0.0), resources.gpus)]
     # A sum of thirds must not fall short of one: 3 x 0.333... fit on a device.
     return max(1, min(math.floor(have / need + 1e-9) for have, need in shares if need))

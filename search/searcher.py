@@ -1,5 +1,6 @@
 """Hands Tune the runs that a study still wants: first the unfinished, then new proposals."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ class StudySearcher(Searcher):
         history: the study's record; a proposal is in it before Tune sees it.
         queue: the claimed runs that want a place.
         output: the study's folder.
-        max_concurrent: runs at a time. Kept here, not by Tune's `ConcurrencyLimiter`, so that
-            no proposal is made before there is room for it: it would miss the latest results.
+        max_concurrent: runs at a time, or what tells how many fit now. Kept here, not by Tune's
+            `ConcurrencyLimiter`, so that no proposal is made before there is room for it: it
+            would miss the latest results.
         threads: threads of a run.
         stop: a wish that no more runs begin.
     """
@@ -34,7 +36,7 @@ class StudySearcher(Searcher):
         queue: RunQueue,
         output: Path,
         *,
-        max_concurrent: int,
+        max_concurrent: int | Callable[[], int],
         threads: int,
         stop: StopRequest,
     ) -> None:
@@ -58,7 +60,7 @@ class StudySearcher(Searcher):
         """
         if self._stop.reason is not None:
             return str(Searcher.FINISHED)
-        if len(self._queue.handed) >= self._max_concurrent:
+        if len(self._queue.handed) >= self._room():
             return None
         key = self._next()
         if key is None:
@@ -78,6 +80,10 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def _room(self) -> int:
+        most = self._max_concurrent
+        return most if isinstance(most, int) else most()
 
     def _next(self) -> RunKey | None:
         """What a free place gets: a claimed run, one that waited, a new one, else any."""

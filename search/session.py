@@ -1,5 +1,6 @@
 """One driver's turn at a study: from the plan on screen to its summary."""
 
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,10 +44,21 @@ DELIVERY_SECONDS = 30.0  # patience with a tracking server at the end; --resume 
 
 @dataclass(frozen=True)
 class Place:
-    """What there is to run on: what a trial gets, and how many trials fit."""
+    """What there is to run on: what a trial gets, and how many trials fit.
+
+    Attributes:
+        resources: Of one trial.
+        concurrent: Trials at a time when the study began.
+        most: The user's limit to that; None for none.
+    """
 
     resources: TrialResources
     concurrent: int
+    most: int | None = None
+
+    def room(self) -> int:
+        """How many trials fit now that machines may have joined or left."""
+        return min(self.most or sys.maxsize, room_for_trials(self.resources))
 
     @classmethod
     def found(
@@ -73,7 +85,7 @@ class Place:
         room = room_for_trials(resources)
         if max_concurrent is not None and max_concurrent > room:
             screen.say(f"NOTE: only {room} trials fit at a time, not {max_concurrent}")
-        return cls(resources, min(max_concurrent or room, room))
+        return cls(resources, min(max_concurrent or room, room), max_concurrent)
 
 
 class Session:
@@ -200,7 +212,7 @@ class Session:
             self._history,
             self._prepared.make_runs(),
             self._prepared.output,
-            max_concurrent=self._place.concurrent,
+            max_concurrent=self._place.room,
             stop=stop,
             resources=self._place.resources,
             on_progress=self._screen.progress,

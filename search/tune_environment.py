@@ -11,6 +11,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.execution import class_cache
 
 _SETTINGS = {
+    # Else one actor is started after another; the searcher limits how many there are.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies of results
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # no snapshots of Tune's own state: nothing restores it
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours: search/stop_request.py
@@ -21,14 +23,12 @@ _SETTINGS = {
 
 
 @contextmanager
-def tune_environment(max_concurrent: int) -> Iterator[None]:
+def tune_environment() -> Iterator[None]:
     """Sets what Tune reads from the environment while it runs, and keeps its log quiet."""
-    # Else one actor is started after another; the searcher limits how many there are.
-    wanted = {**_SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(max_concurrent)}
-    before = {name: os.environ.get(name) for name in wanted}
+    before = {name: os.environ.get(name) for name in _SETTINGS}
     log = logging.getLogger("ray.tune")
     level = log.level
-    os.environ.update(wanted)
+    os.environ.update(_SETTINGS)
     log.setLevel(logging.CRITICAL)  # every failure is in the journal
     try:
         with _any_loss_is_an_actors(), _no_keys_among_arguments():

@@ -155,7 +155,7 @@ def run_trials(
     make_lanes: MakeLanes,
     output: Path,
     *,
-    max_concurrent: int,
+    max_concurrent: int | Callable[[], int],
     stop: StopRequest,
     resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
@@ -172,7 +172,7 @@ def run_trials(
         history: its record, opened for this session.
         make_lanes: makes what trains on a worker; pickled once.
         output: the study's folder, seen by all nodes.
-        max_concurrent: trials at a time.
+        max_concurrent: trials at a time, or what tells how many fit now.
         stop: asked for by a signal or by the clock.
         resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
@@ -200,7 +200,7 @@ def run_trials(
     turns = [RayWatch().check]
     if purpose == "search":
         turns.append(Steering(spec, history, stop, referee.end_stopped).turn)
-    with tune_environment(max_concurrent), _seats(make_lanes, resources) as make_seat:
+    with tune_environment(), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
             _trainable(make_seat, resources),
             tune_config=_tune_config(searcher, _Scheduler(referee)),
