@@ -1,0 +1,113 @@
+"""Delivers what MLflow has not got of recorded studies: `python -m search.sync [DIR ...]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
+from search.history import JOURNAL_NAME, History
+from search.journal import JournalLocked
+from search.ledger import LedgerError
+from search.study_folder import out_of_order
+from search.tracking_place import DEFAULT_FOLDER, TrackingError
+
+PATIENCE_SECONDS = 60.0  # without a run that arrives
+
+
+def parser() -> Parser:
+    """Creates the parser of the command line."""
+    p = Parser(
+        prog="python -m search.sync",
+        allow_abbrev=False,
+        description="Deliver to MLflow what it has not got of recorded studies, from their "
+        "folders alone: of one that ended, was interrupted, or whose driver is gone. What is "
+        "there already is left as it is. Ends with 0 when MLflow's runs equal the record, with "
+        "1 and what is left when it does not answer.",
+    )
+    p.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help=f"the folder of a study (default: every study in {DEFAULT_FOLDER}/)",
+    )
+    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        folders = options.folders or _studies(Path(DEFAULT_FOLDER))
+        return max(_sync_and_tell(folder, options) for folder in folders)
+    except TrackingError as error:
+        sys.stderr.write(f"{error}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing is lost: the same command goes on with it\n")
+        return INTERRUPTED
+
+
+def sync(folder: Path, uri: str | None = None) -> list[str]:
+    """Makes MLflow's runs of a study equal to its record; returns the names of those left.
+
+    Args:
+        folder: The study's. Nobody else may write it meanwhile; nothing is written to it.
+        uri: Tracking URI; None for the default.
+
+    Raises:
+        ValueError: There is no study in the folder, it is broken, or a driver runs it (which
+            delivers by itself); no run can be kept at `uri`.
+    """
+    # Imported late: a mistake is told at once, not after torch.
+    from search.redelivery import open_record
+    from search.study_file import StudyError, read_study
+    from search.tracking import Tracker
+
+    folder = folder.resolve()
+    tracker = Tracker(uri, on_problem=_say, sample_seconds=None)
+    read_study(folder)  # says best what is missing
+    try:
+        history = History.resume(folder)
+    except LedgerError as error:
+        raise out_of_order(folder, error) from None
+    except JournalLocked as error:
+        raise StudyError(f"{error}; it delivers by itself, so sync when it has ended") from None
+    with history:
+        open_record(history, tracker)
+        tracker.flush_patiently(PATIENCE_SECONDS)
+        left = tracker.close(0.0 if tracker.left else PATIENCE_SECONDS)
+    if not left:
+        _say(f"{folder}: MLflow at {tracker.uri} has all {len(tracker.run_ids) + 1} runs")
+    return left
+
+
+def _sync_and_tell(folder: Path, options: argparse.Namespace) -> int:
+    try:
+        return FAULT if sync(folder, options.tracking_uri) else DONE
+    except TrackingError:
+        raise
+    except ValueError as error:  # the others may be delivered
+        _say(str(error))
+        return USER_ERROR
+
+
+def _studies(root: Path) -> list[Path]:
+    """The studies in a folder, each in one of its own."""
+    found = sorted(path.parent for path in root.glob(f"*/{JOURNAL_NAME}"))
+    if not found:
+        raise TrackingError(f"{root}/: holds no study; name the folder of one")
+    return found
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
