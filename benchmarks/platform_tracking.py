@@ -1,9 +1,8 @@
 """What tracking costs a driver, with MLflow on PostgreSQL behind basic authentication.
 
-    python -m benchmarks.platform_tracking --trials 5000 --json
-
-The events of a study pass through the real journal and tracker, at the pace of `--results` a
-second. All of it runs on this machine: driver, MLflow's server and PostgreSQL.
+`python -m benchmarks.platform_tracking --trials 5000 --json`: the events of a study pass through
+the real journal and tracker, at the pace of `--results` a second. All of it runs on this machine:
+driver, MLflow's server and PostgreSQL.
 """
 
 import argparse

@@ -113,10 +113,10 @@ def _mlflow(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
     log = folder / "mlflow.log"
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *place]
-        + ["--artifacts-destination", str(folder / "artifacts")],
+        [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *place, *artifacts],
         cwd=folder,
         env=os.environ
         | {

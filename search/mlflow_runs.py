@@ -83,6 +83,11 @@ class MlflowRuns:
             self._settled[picture.key] = known.run_id, fingerprint
         return known.run_id
 
+    def found_whole(self, picture: RunPicture) -> str | None:
+        """Returns the run ID of a run that was ended as in the picture when this was opened."""
+        known = self._known.get(picture.key)
+        return known.run_id if known is not None and known.is_whole(picture) else None
+
     def log_metrics(self, run_id: str, point: Point) -> None:
         """Adds metrics that no picture holds."""
         self._client.log_batch(run_id, metrics=_metrics(point))

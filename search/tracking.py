@@ -163,7 +163,7 @@ class Tracker:
         try:
             self._runs.open()
             if self._study_run_id is None:
-                self._study_run_id = self._runs.mirror(self._painter.draw_study(None, None))
+                self._study_run_id = self._begin_study(backlog)
             try:
                 self._deliver_trials(backlog, numbers, self._study_run_id)
             finally:
@@ -171,6 +171,12 @@ class Tracker:
             self._read_load(backlog, self._study_run_id)
         finally:
             backlog.end_round()
+
+    def _begin_study(self, backlog: Backlog) -> str:
+        """Takes up the study's run, unless it is ended for good: children need its ID."""
+        closed = self._painter.draw_study(backlog.study.closed, None)
+        found = self._runs.found_whole(closed)
+        return found or self._runs.mirror(self._painter.draw_study(None, None))
 
     def _deliver_trials(self, backlog: Backlog, numbers: list[int], parent: str) -> None:
         """Delivers in order, a few at once; after a fault nothing more is begun."""
