@@ -141,16 +141,21 @@ def run_study(options: argparse.Namespace, folder: Path, uri: str | None) -> dic
             history.listen(timed.handle)
             tracker.open(history.ledger, sleeping_painter(opened, folder))
         began = time.perf_counter()
-        _record_at_pace(options, history)
+        appending = _record_at_pace(options, history)
         study_seconds = time.perf_counter() - began
         waiting = len(tracker.left) if tracker else 0
         history.append(SessionClosed(reason="finished"))
         if tracker is None or timed is None:
-            return {"seconds": study_seconds, "memory_growth_mb": watch.growth()}
+            return {
+                "study_seconds": study_seconds,
+                "append_seconds": appending,
+                "memory_growth_mb": watch.growth(),
+            }
         tracker.flush_patiently(_PATIENCE_SECONDS)
         left = tracker.close(_PATIENCE_SECONDS)
         return {
             "study_seconds": study_seconds,
+            "append_seconds": appending,
             "waiting_at_the_end": waiting,
             "delivered_after_seconds": time.perf_counter() - began,
             "blocked_seconds": timed.seconds,
@@ -162,14 +167,18 @@ def run_study(options: argparse.Namespace, folder: Path, uri: str | None) -> dic
         }
 
 
-def _record_at_pace(options: argparse.Namespace, history: History) -> None:
-    began, results = time.perf_counter(), 0
+def _record_at_pace(options: argparse.Namespace, history: History) -> float:
+    """Returns the seconds in which the driver recorded; the rest it waited for the next result."""
+    began, results, appending = time.perf_counter(), 0, 0.0
     for event in events(options):
+        before = time.perf_counter()
         history.append(event)
+        appending += time.perf_counter() - before
         if isinstance(event, Measured) and options.results:
             results += 1
             due = began + results / options.results
             time.sleep(max(0.0, due - time.perf_counter()))
+    return appending
 
 
 def search_seconds(server: TrackingServer) -> dict[str, float]:

@@ -290,6 +290,7 @@ def test_a_server_that_is_down_then_up_then_killed_between_two_calls(
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowRuns, "_end", dies_before)
+        patch.setattr(sync, "PATIENCE_SECONDS", 15.0)
         assert sync.main(words) == 1
     server.start()
     partly = held(server.uri)

@@ -25,6 +25,7 @@ from search.events import (
     EndState,
     Event,
     Measured,
+    Replicated,
     Retried,
     SessionClosed,
     SessionOpened,
@@ -544,6 +545,34 @@ def test_a_long_course_takes_few_batches(study: FakeStudy, flaky: type[FlakyClie
     assert flaky.calls < 20
     assert study.close() == []
     assert len(held(study.uri)["f00d/0/0"]["metrics"]["kimg"]) == 600
+
+
+def test_a_run_of_a_new_study_takes_four_calls(uri: str, tmp_path: Path, flaky: Any) -> None:
+    calls = []
+    for count in (2, 7):
+        study = FakeStudy(uri=uri, output=tmp_path / "out", study_id=f"study{count}")
+        study.append(SessionOpened(pid=1))
+        for _ in range(count):
+            study.run(1.0, 2.0)
+        flaky.calls = 0
+        study.open()
+        assert study.close() == []
+        calls.append(flaky.calls)
+        assert len(held(uri, study.study_id)) == count + 1
+    # create_run, log_batch, log_inputs, set_terminated
+    assert calls[1] - calls[0] <= 5 * 4  # the first made the experiment too
+
+
+def test_what_is_known_of_a_run_is_forgotten_when_it_has_ended(study: FakeStudy) -> None:
+    tracker = study.open()
+    for _ in range(3):
+        study.run(1.0)
+    unfinished = study.propose()
+    assert tracker.flush(20.0)
+    assert tracker._runs._known.keys() == {"f00d", f"f00d/{unfinished}/0"}
+    study.append(Replicated(number=0, replicate=1, purpose="race", seed=1, fold=None))
+    assert study.close() == []
+    assert held(study.uri)["f00d/0/0"]["metrics"][METRIC] == [(50, 1.0)]
 
 
 def test_one_trial_that_mlflow_refuses_does_not_hold_up_the_others(
