@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.overhead import sleeping_painter
 from benchmarks.sleeping import METRICS, curve, sleeping_study
-from benchmarks.tracking_server import TrackingServer, tracking_server
+from benchmarks.tracking_server import tracking_server
 from search.cell import cell_key
 from search.events import (
     Checkpointed,
@@ -38,6 +38,7 @@ from search.events import (
     StudyOpened,
 )
 from search.history import History
+from search.services_file import Services
 from search.tracking import Tracker
 
 _MEGABYTE = 1e6
@@ -181,10 +182,10 @@ def _record_at_pace(options: argparse.Namespace, history: History) -> float:
     return appending
 
 
-def search_seconds(server: TrackingServer) -> dict[str, float]:
+def search_seconds(services: Services) -> dict[str, float]:
     """Times what MLflow's page of runs asks for: 100 runs in two orders, the slowest of three."""
     found = {}
-    experiment = _ask(server, "experiments/get-by-name?experiment_name=sleeping")
+    experiment = _ask(services, "experiments/get-by-name?experiment_name=sleeping")
     wanted = {
         "experiment_ids": [experiment["experiment"]["experiment_id"]],
         "run_view_type": "ACTIVE_ONLY",
@@ -194,17 +195,17 @@ def search_seconds(server: TrackingServer) -> dict[str, float]:
         seconds = []
         for _ in range(3):
             began = time.perf_counter()
-            runs = _ask(server, "runs/search", {**wanted, "order_by": [order]})["runs"]
+            runs = _ask(services, "runs/search", {**wanted, "order_by": [order]})["runs"]
             seconds.append(time.perf_counter() - began)
         found[order] = max(seconds)
     found["runs"] = len(runs)
     return found
 
 
-def _ask(server: TrackingServer, path: str, body: object = None) -> Any:
-    word = ":".join(server.environment[f"MLFLOW_TRACKING_{x}"] for x in ("USERNAME", "PASSWORD"))
+def _ask(services: Services, path: str, body: object = None) -> Any:
+    word = f"{services.username}:{services.password()}"
     request = Request(
-        f"{server.uri}/ajax-api/2.0/mlflow/{path}",
+        f"{services.tracking_uri}/ajax-api/2.0/mlflow/{path}",
         data=None if body is None else json.dumps(body).encode(),
         headers={
             "Authorization": "Basic " + base64.b64encode(word.encode()).decode(),
@@ -224,7 +225,6 @@ def main() -> int:
     p.add_argument(
         "--results", type=float, default=200.0, help="measurements a second; 0: as fast as it goes"
     )
-    p.add_argument("--workers", type=int, default=1, help="processes of MLflow's server")
     p.add_argument("--alone", action="store_true", help="the same without tracking first")
     p.add_argument("--json", action="store_true", help="one object on standard output")
     options = p.parse_args()
@@ -232,10 +232,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tracking-") as name:
         if options.alone:
             result["without_tracking"] = run_study(options, Path(name, "alone"), None)
-        with tracking_server(options.workers) as server:
-            os.environ.update(server.environment)
-            result |= run_study(options, Path(name, "study"), server.uri)
-            result["page_seconds"] = search_seconds(server)
+        with tracking_server() as services:
+            result |= run_study(options, Path(name, "study"), services.tracking_uri)
+            result["page_seconds"] = search_seconds(services)
     if options.json:
         print(json.dumps(result))
     else:

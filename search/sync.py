@@ -9,6 +9,8 @@ from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
 from search.history import JOURNAL_NAME, History
 from search.journal import JournalLocked
 from search.ledger import LedgerError
+from search.services_file import ServicesError, read_services
+from search.study_file import StudyError, read_study
 from search.study_folder import out_of_order
 from search.tracking_place import DEFAULT_FOLDER, TrackingError
 
@@ -30,9 +32,10 @@ def parser() -> Parser:
         nargs="*",
         type=Path,
         metavar="DIR",
-        help=f"the folder of a study (default: every study in {DEFAULT_FOLDER}/)",
+        help="the folder of a study (default: every study in runs/, here and on the storage of "
+        "this host's services)",
     )
-    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: runs/mlflow.db")
+    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: as search.run has it")
     return p
 
 
@@ -43,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     try:
-        folders = options.folders or _studies(Path(DEFAULT_FOLDER))
+        folders = options.folders or _studies()
         return max(_sync_and_tell(folder, options) for folder in folders)
-    except TrackingError as error:
+    except (TrackingError, ServicesError, StudyError) as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
     except KeyboardInterrupt:
@@ -66,7 +69,6 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
     """
     # Imported late: a mistake is told at once, not after torch.
     from search.redelivery import open_record
-    from search.study_file import StudyError, read_study
     from search.tracking import Tracker
 
     folder = folder.resolve()
@@ -97,11 +99,16 @@ def _sync_and_tell(folder: Path, options: argparse.Namespace) -> int:
         return USER_ERROR
 
 
-def _studies(root: Path) -> list[Path]:
-    """The studies in a folder, each in one of its own."""
-    found = sorted(path.parent for path in root.glob(f"*/{JOURNAL_NAME}"))
+def _studies() -> list[Path]:
+    """Every study where studies go by default, each in a folder of its own."""
+    services = read_services()
+    roots = [Path(DEFAULT_FOLDER)]
+    if services is not None and services.storage is not None:
+        roots.append(Path(services.storage) / DEFAULT_FOLDER)
+    found = [path.parent for root in roots for path in sorted(root.glob(f"*/{JOURNAL_NAME}"))]
     if not found:
-        raise TrackingError(f"{root}/: holds no study; name the folder of one")
+        shown = " and ".join(f"{root}/" for root in roots)
+        raise StudyError(f"{shown}: must hold a study, but there is none; name the folder of one")
     return found
 
 

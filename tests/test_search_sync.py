@@ -195,7 +195,7 @@ def test_a_study_that_a_driver_runs_is_left_to_it(
     ("words", "said"),
     [
         (["nowhere"], "study.json: is missing"),
-        ([], "runs/: holds no study"),
+        ([], "runs/: must hold a study, but there is none"),
         (["nowhere", "--tracking-uri", "ftp://x"], "the tracking URI must be"),
         (["--no-such-flag"], "--no-such-flag"),
     ],
