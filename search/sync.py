@@ -5,11 +5,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
-from search.history import JOURNAL_NAME, History
-from search.journal import JournalLocked
+from search.command_line import (
+    DONE,
+    FAULT,
+    INTERRUPTED,
+    USER_ERROR,
+    Parser,
+    carry_out,
+    public_uri,
+)
+from search.history import JOURNAL_NAME, History, HistoryError
+from search.journal import JournalError, JournalLocked
 from search.ledger import LedgerError
 from search.services_file import ServicesError, read_services
+from search.study import SpecError
 from search.study_file import StudyError, read_study
 from search.study_folder import out_of_order
 from search.tracking_place import DEFAULT_FOLDER, TrackingError
@@ -35,25 +44,27 @@ def parser() -> Parser:
         help="the folder of a study (default: every study in runs/, here and on the storage of "
         "this host's services)",
     )
-    p.add_argument("--tracking-uri", metavar="URI", help="MLflow; default: as search.run has it")
+    p.add_argument(
+        "--tracking-uri",
+        type=public_uri,
+        metavar="URI",
+        help="MLflow; default: as search.run has it",
+    )
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        options = parser().parse_args(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        folders = options.folders or _studies()
-        return max(_sync_and_tell(folder, options) for folder in folders)
-    except (TrackingError, ServicesError, StudyError) as error:
-        sys.stderr.write(f"{error}\n")
-        return USER_ERROR
+        return carry_out(_run, parser(), arguments, (TrackingError, ServicesError, StudyError))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing is lost: the same command goes on with it\n")
         return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    folders = options.folders or _studies()
+    return max(_sync_and_tell(folder, options.tracking_uri) for folder in folders)
 
 
 def sync(folder: Path, uri: str | None = None) -> list[str]:
@@ -89,13 +100,11 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
     return left
 
 
-def _sync_and_tell(folder: Path, options: argparse.Namespace) -> int:
+def _sync_and_tell(folder: Path, uri: str | None) -> int:
     try:
-        return FAULT if sync(folder, options.tracking_uri) else DONE
-    except TrackingError:
-        raise
-    except ValueError as error:  # the others may be delivered
-        _say(str(error))
+        return FAULT if sync(folder, uri) else DONE
+    except (StudyError, HistoryError, JournalError, SpecError) as error:
+        _say(str(error))  # the others may be delivered
         return USER_ERROR
 
 

@@ -4,11 +4,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.backlog import Backlog
+from search.couriers import deliver_in_order
 from search.events import Event, RunKey, SessionClosed
 from search.ledger import Ledger
 from search.mlflow_runs import MlflowRuns
@@ -172,7 +174,9 @@ class Tracker:
             if self._study_run_id is None:
                 self._study_run_id = self._begin_study(backlog)
             try:
-                self._deliver_trials(backlog, numbers, self._study_run_id)
+                at_once = 1 if self._place.database else min(_AT_ONCE, len(numbers))
+                deliver = partial(self._deliver_trial, backlog, self._study_run_id)
+                deliver_in_order(numbers, deliver, at_once)
             finally:
                 self._deliver_study(backlog)
             self._read_load(backlog, self._study_run_id)
@@ -185,31 +189,9 @@ class Tracker:
         found = self._runs.found_whole(closed)
         return found or self._runs.mirror(self._painter.draw_study(None, None))
 
-    def _deliver_trials(self, backlog: Backlog, numbers: list[int], parent: str) -> None:
-        """Delivers in order, a few at once; after a fault nothing more is begun."""
-        faults: list[BaseException] = []
-        queue = _Queue(numbers)
-
-        def deliver() -> None:
-            for number in queue:
-                if faults or self._give_up.is_set():
-                    return
-                try:
-                    self._deliver_trial(backlog, number, parent)
-                except BaseException as fault:
-                    faults.append(fault)
-
-        at_once = 1 if self._place.database else min(_AT_ONCE, len(numbers))
-        others = [threading.Thread(target=deliver, daemon=True) for _ in range(at_once - 1)]
-        for other in others:
-            other.start()
-        deliver()
-        for other in others:
-            other.join()
-        if faults:
-            raise faults[0]
-
-    def _deliver_trial(self, backlog: Backlog, number: int, parent: str) -> None:
+    def _deliver_trial(self, backlog: Backlog, parent: str, number: int) -> None:
+        if self._give_up.is_set():
+            return
         trial, study = backlog.latest(number)
         try:
             picture = self._painter.draw_trial(trial, parent, study.closed, study.outcome)
@@ -255,18 +237,3 @@ class Tracker:
                 f"{text.partition(chr(10))[0][:200]}); it is tried again, and nobody waits for it"
                 + ("; `python -m search.services up` restarts it" if self._place.services else "")
             )
-
-
-class _Queue:
-    """Numbers that several threads take in order, each number once."""
-
-    def __init__(self, numbers: list[int]) -> None:
-        self._numbers = iter(numbers)
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[int]:
-        return self
-
-    def __next__(self) -> int:
-        with self._lock:
-            return next(self._numbers)

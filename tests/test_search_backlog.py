@@ -1,8 +1,10 @@
 from typing import Any
 
+import pytest
 from tiny_events import proposed
 
 from search.backlog import Backlog
+from search.couriers import deliver_in_order
 from search.events import (
     Ended,
     Event,
@@ -115,3 +117,24 @@ def test_progress_counts_what_is_taken() -> None:
     assert driver.backlog.progress == before
     driver.deliver(0)
     assert driver.backlog.progress == before + 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_each_is_delivered_once_and_begun_in_order(at_once: int) -> None:
+    begun: list[int] = []
+    deliver_in_order(range(50), begun.append, at_once)
+    assert sorted(begun) == list(range(50))
+    assert at_once > 1 or begun == list(range(50))
+
+
+def test_after_a_fault_nothing_more_is_begun() -> None:
+    begun: list[int] = []
+
+    def fails_at_three(number: int) -> None:
+        begun.append(number)
+        if number == 3:
+            raise ConnectionError("away")
+
+    with pytest.raises(ConnectionError, match="away"):
+        deliver_in_order(range(50), fails_at_three, 1)
+    assert begun == [0, 1, 2, 3]

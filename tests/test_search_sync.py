@@ -197,6 +197,7 @@ def test_a_study_that_a_driver_runs_is_left_to_it(
         (["nowhere"], "study.json: is missing"),
         ([], "runs/: must hold a study, but there is none"),
         (["nowhere", "--tracking-uri", "ftp://x"], "the tracking URI must be"),
+        (["--tracking-uri", "http://me:secret@host"], "must hold no password"),
         (["--no-such-flag"], "--no-such-flag"),
     ],
 )
