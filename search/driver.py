@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster import TrialResources, check_fits, ray_running
-from search.events import SessionClosed, SessionOpened
+from search.events import SessionOpened
 from search.extension import refusal_of_trials
 from search.history import History
 from search.ledger import LedgerError
-from search.lines import Lines
-from search.outcome import BEST_FOLDER, SUMMARY_NAME
-from search.prepared import PreparedStudy, painter
+from search.outcome import SUMMARY_NAME
+from search.prepared import PreparedStudy
+from search.redelivery import last_close, open_record
 from search.requests import waiting
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
@@ -132,18 +132,11 @@ def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str,
     Raises:
         StudyError: if it is another study than `spec`.
     """
-    recorded = read_study(folder)
-    check_same_spec(spec, recorded["spec"], folder)
+    check_same_spec(spec, read_study(folder)["spec"], folder)
     summary: dict[str, Any] = json.loads((folder / SUMMARY_NAME).read_text())
     with History.resume(folder) as history:
-        closed = SessionClosed(reason="finished")
         if history.ledger.session_open:  # killed after its last file, before its last line
-            history.append(closed)
-        assert history.ledger.study is not None
-        lines = Lines.from_mapping(recorded["validation_lines"])
-        study, dataset = history.ledger.study, recorded["dataset"]
-        tracker.open(history.ledger, painter(spec, folder, study, dataset, lines))
-        tracker.log_outcome(summary, folder / BEST_FOLDER if summary["best"] else None)
-        tracker.handle(closed)
+            history.append(last_close(history.journal.found, finished=True))
+        open_record(history, tracker)
         tracker.close(DELIVERY_SECONDS)
     return summary

@@ -1,134 +1,143 @@
 """MLflow's side of a study: makes a run equal to its picture, found or created by its key."""
 
-import fcntl
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
-from search.mlflow_client import connect
+from search.experiment import open_experiment
+from search.known_run import KnownRun, news, trace
 from search.run_picture import KIMG, Dataset, Point, RunPicture
 from search.tracking_place import TrackingPlace
 
 KEY_TAG = "trial_key"
 PARENT_TAG = "mlflow.parentRunId"
-_METRICS_A_BATCH = 1000  # MLflow's own limit
+_ENTITIES_A_BATCH = 1000  # MLflow's own limit: metrics, parameters and tags
+_RUNS_A_PAGE = 200
 _DIGEST_LENGTH = 16  # it is shown whole; the tag `dataset_digest` has all of it
-
-_Value = TypeVar("_Value")
-
-
-@dataclass(kw_only=True)
-class _Known:
-    """What MLflow is known to hold of a run; a point is its kimg, step and milliseconds."""
-
-    run_id: str
-    status: str
-    tags: dict[str, str]
-    params: dict[str, str]
-    results: dict[str, float]
-    points: set[tuple[float, int, int]]
-    has_dataset: bool
-    artifacts: dict[str, int] = field(default_factory=dict)
 
 
 class MlflowRuns:
-    """Runs of one experiment, through `MlflowClient` alone: no global state, no `./mlruns`."""
+    """Runs of one study, through `MlflowClient` alone: no global state, no `./mlruns`.
 
-    def __init__(self, place: TrackingPlace, experiment: str) -> None:
+    What MLflow holds already is asked for once, in pages, so that a run of a new study costs four
+    calls in all. Threads may mirror different runs at once.
+    """
+
+    def __init__(self, place: TrackingPlace, experiment: str, study_id: str) -> None:
         self._place = place
         self._experiment = experiment
+        self._study_id = study_id
         self._experiment_id = ""
         self._client: Any = None
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownRun] = {}  # those in training, and those found at first
+        self._settled: dict[str, tuple[str, int]] = {}  # run ID and fingerprint of what has ended
+        self._doubtful: set[str] = set()  # a call failed, and it may have arrived
 
     def open(self) -> None:
         """Connects; creates database and experiment where missing. Later calls do nothing."""
         if self._client is not None:
             return
-        with _creation_lock(self._place.database):
-            client = connect(self._place)
-            self._experiment_id = self._find_experiment(client)
+        client, self._experiment_id = open_experiment(self._place, self._experiment)
+        where = f"tags.{KEY_TAG} LIKE '{self._study_id}%'"
+        found: dict[str, KnownRun] = {}
+        token = None
+        while True:
+            page = client.search_runs(
+                [self._experiment_id], where, max_results=_RUNS_A_PAGE, page_token=token
+            )
+            found |= {run.data.tags[KEY_TAG]: KnownRun.of(run) for run in page}
+            token = page.token
+            if not token:
+                break
+        self._known = found
         self._client = client
 
     def mirror(self, picture: RunPicture) -> str:
         """Makes the run equal to `picture` and returns its run ID."""
+        fingerprint = _fingerprint(picture)
+        run_id, settled = self._settled.get(picture.key, ("", 0))
+        if run_id and settled == fingerprint:
+            return run_id
         try:
             known = self._find(picture)
             if picture.status == "RUNNING" != known.status:
                 self._client.update_run(known.run_id, status="RUNNING")
             self._log(known, picture)
             self._upload(known, picture)
-            if picture.status not in ("RUNNING", known.status):
-                self._client.set_terminated(known.run_id, picture.status, picture.ended)
-            known.status = picture.status
+            self._end(known, picture)
         except BaseException:
             # Whether the last call arrived is unknown: the next one asks MLflow what it holds.
             self._known.pop(picture.key, None)
+            self._settled.pop(picture.key, None)
+            self._doubtful.add(picture.key)
             raise
+        self._doubtful.discard(picture.key)
+        if picture.status == "RUNNING":
+            self._known[picture.key] = known
+        else:  # what it holds is not kept: a driver's memory must not grow with the study
+            self._known.pop(picture.key, None)
+            self._settled[picture.key] = known.run_id, fingerprint
         return known.run_id
+
+    def found_whole(self, picture: RunPicture) -> str | None:
+        """Returns the run ID of a run that was ended as in the picture when this was opened."""
+        known = self._known.get(picture.key)
+        return known.run_id if known is not None and known.is_whole(picture) else None
 
     def log_metrics(self, run_id: str, point: Point) -> None:
         """Adds metrics that no picture holds."""
         self._client.log_batch(run_id, metrics=_metrics(point))
 
-    def _find_experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
-            try:
-                return str(client.create_experiment(self._experiment, self._place.artifacts))
-            except Exception:
-                # Another driver may have been faster.
-                found = client.get_experiment_by_name(self._experiment)
-                if found is None:
-                    raise
-        return str(found.experiment_id)
-
-    def _find(self, picture: RunPicture) -> _Known:
-        known = self._known.get(picture.key) or self._search(picture) or self._create(picture)
-        if known.points - {_trace(point) for point in picture.points}:
+    def _find(self, picture: RunPicture) -> KnownRun:
+        known = self._known.get(picture.key) or self._ask(picture.key) or self._create(picture)
+        if known.points is None:
+            self._learn_points(known, picture)
+        if known.is_astray(picture):
             # It holds what a lost attempt measured past its checkpoint. MLflow removes no
             # single metric, so the run is drawn afresh.
             self._client.delete_run(known.run_id)
             known = self._create(picture)
-        self._known[picture.key] = known
         return known
 
-    def _search(self, picture: RunPicture) -> _Known | None:
-        where = f"tags.{KEY_TAG} = '{picture.key}'"
-        found = self._client.search_runs([self._experiment_id], where, max_results=1)
-        if not found:
+    def _ask(self, key: str) -> KnownRun | None:
+        if key in self._settled:
+            return KnownRun.of(self._client.get_run(self._settled[key][0]))
+        if key not in self._doubtful:
             return None
-        known = _know(found[0])
-        history = self._client.get_metric_history(known.run_id, KIMG)
-        known.points = {(m.value, m.step, m.timestamp) for m in history}
-        if known.status == picture.status != "RUNNING":
-            known.artifacts = _stamps(picture)  # a run is ended last, so all of it is there
-        return known
+        where = f"tags.{KEY_TAG} = '{key}'"
+        found = self._client.search_runs([self._experiment_id], where, max_results=1)
+        return KnownRun.of(found[0]) if found else None
 
-    def _create(self, picture: RunPicture) -> _Known:
+    def _learn_points(self, known: KnownRun, picture: RunPicture) -> None:
+        if known.is_whole(picture):
+            known.points = {trace(point) for point in picture.points}
+            known.artifacts = picture.stamps()
+        else:
+            history = self._client.get_metric_history(known.run_id, KIMG)
+            known.points = {(m.value, m.step, m.timestamp) for m in history}
+
+    def _create(self, picture: RunPicture) -> KnownRun:
         tags = {KEY_TAG: picture.key, **picture.tags}
         if picture.parent is not None:
             tags[PARENT_TAG] = picture.parent
         run = self._client.create_run(self._experiment_id, picture.started, tags, picture.name)
-        return _know(run)
+        return KnownRun.of(run, fresh=True)
 
-    def _log(self, known: _Known, picture: RunPicture) -> None:
+    def _log(self, known: KnownRun, picture: RunPicture) -> None:
         from mlflow.entities import Param, RunTag
 
-        new_tags = _news(known.tags, picture.tags)
+        new_tags = news(known.tags, picture.tags)
         new_params = {k: v for k, v in picture.params.items() if k not in known.params}
         tags = [RunTag(key, value) for key, value in new_tags.items()]
         params = [Param(key, value) for key, value in new_params.items()]
-        points = [point for point in picture.points if _trace(point) not in known.points]
-        if results := _news(known.results, picture.results):
+        points = known.lacks(picture)
+        if results := news(known.results, picture.results):
             points.append(Point(step=0, milliseconds=int(time.time() * 1000), values=results))
-        for batch in _batches(points) or ([[]] if tags or params else []):
+        for batch in _batches(points, len(tags) + len(params)):
             metrics = [metric for point in batch for metric in _metrics(point)]
             self._client.log_batch(known.run_id, metrics=metrics, params=params, tags=tags)
             tags, params = [], []
@@ -138,15 +147,11 @@ class MlflowRuns:
         known.tags |= new_tags
         known.params |= new_params
         known.results |= results
-        known.points = {_trace(point) for point in picture.points}
+        known.points = {trace(point) for point in picture.points}
 
-    def _upload(self, known: _Known, picture: RunPicture) -> None:
-        for name, stamp in _news(known.artifacts, _stamps(picture)).items():
-            if name in picture.files:
-                self._upload_file(known.run_id, picture.files[name], PurePosixPath(name))
-            else:
-                text = json.dumps(picture.documents[name], indent=2)
-                self._client.log_text(known.run_id, text, name)
+    def _upload(self, known: KnownRun, picture: RunPicture) -> None:
+        for name, stamp in news(known.artifacts, picture.stamps()).items():
+            self._upload_file(known.run_id, picture.files[name], PurePosixPath(name))
             known.artifacts[name] = stamp
 
     def _upload_file(self, run_id: str, source: Path, name: PurePosixPath) -> None:
@@ -158,33 +163,25 @@ class MlflowRuns:
             copy = shutil.copy(source, Path(scratch, name.name))
             self._client.log_artifact(run_id, str(copy), folder)
 
-
-@contextmanager
-def _creation_lock(database: Path | None) -> Iterator[None]:
-    """Keeps two studies from migrating one fresh SQLite file at once, which crashes both."""
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    def _end(self, known: KnownRun, picture: RunPicture) -> None:
+        if picture.status != "RUNNING" and not known.is_whole(picture):
+            self._client.set_terminated(known.run_id, picture.status, picture.ended)
+        known.status, known.ended = picture.status, picture.ended
 
 
-def _know(run: Any) -> _Known:
-    return _Known(
-        run_id=run.info.run_id,
-        status=run.info.status,
-        tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        results=dict(run.data.metrics),
-        points=set(),
-        has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
+def _fingerprint(picture: RunPicture) -> int:
+    """Changes with whatever MLflow shows of a picture."""
+    return hash(
+        (
+            picture.status,
+            picture.parent,
+            picture.ended,
+            frozenset(picture.tags.items()),
+            frozenset(picture.results.items()),
+            tuple(trace(point) for point in picture.points),
+            frozenset(picture.stamps().items()),
+        )
     )
-
-
-def _news(held: Mapping[str, _Value], wanted: Mapping[str, _Value]) -> dict[str, _Value]:
-    return {key: value for key, value in wanted.items() if held.get(key) != value}
 
 
 def _metrics(point: Point) -> list[Any]:
@@ -193,29 +190,17 @@ def _metrics(point: Point) -> list[Any]:
     return [Metric(k, v, point.milliseconds, point.step) for k, v in point.values.items()]
 
 
-def _trace(point: Point) -> tuple[float, int, int]:
-    return point.values[KIMG], point.step, point.milliseconds
-
-
-def _batches(points: Sequence[Point]) -> list[list[Point]]:
-    batches: list[list[Point]] = []
-    room = 0
+def _batches(points: Sequence[Point], beside: int) -> list[list[Point]]:
+    """Splits points by MLflow's limit; the first batch has room for so much beside them."""
+    batches: list[list[Point]] = [[]] if beside else []
+    room = _ENTITIES_A_BATCH - beside if beside else 0
     for point in points:
         if len(point.values) > room:
             batches.append([])
-            room = _METRICS_A_BATCH
+            room = _ENTITIES_A_BATCH
         batches[-1].append(point)
         room -= len(point.values)
     return batches
-
-
-def _stamps(picture: RunPicture) -> dict[str, int]:
-    """Changes with the content of each artifact that is there."""
-    stamps = {name: hash(json.dumps(value)) for name, value in picture.documents.items()}
-    for name, source in picture.files.items():
-        if source.is_file():
-            stamps[name] = source.stat().st_mtime_ns
-    return stamps
 
 
 def _dataset_input(dataset: Dataset) -> Any:

@@ -10,7 +10,7 @@ from search.events import RunKey, SessionClosed, StudyOpened
 from search.points import picture_folder
 from search.run_picture import KIMG, Dataset, Point, RunPicture, Status
 from search.run_state import RunState
-from search.run_tags import run_tags, text, trial_tags
+from search.run_tags import config_tag, run_tags, text, trial_tags
 from search.trial import Direction, TrialState, mean_curve, score
 
 _TRIAL_STATUS: dict[str, Status] = {
@@ -101,13 +101,14 @@ class RunPainter:
             status=status,
             started=_milliseconds(trial.proposed_at),
             ended=None if ended is None else _milliseconds(ended),
-            tags=self._common_tags() | trial_tags(trial, self.flags(trial)),
+            tags=self._common_tags()
+            | trial_tags(trial, self.flags(trial))
+            | config_tag({**config, **seed}),
             params={key: text(value) for key, value in config.items()},
             dataset=self.dataset,
             points=list(self._points(trial.search_runs)),
             results=_test(outcome) if outcome is not None and is_best else {},
             files={} if several else self._files(trial.first),
-            documents={"config.json": {**config, **seed}},
         )
 
     def draw_runs(
@@ -129,12 +130,13 @@ class RunPainter:
                     status=status,
                     started=_milliseconds(run.claimed_at),
                     ended=None if ended is None else _milliseconds(ended),
-                    tags=self._common_tags() | run_tags(trial, run),
+                    tags=self._common_tags()
+                    | run_tags(trial, run)
+                    | config_tag({**config, "seed": run.seed}),
                     params={key: text(value) for key, value in config.items()},
                     dataset=self.dataset,
                     points=list(self._points([run])),
                     files=self._files(run),
-                    documents={"config.json": {**config, "seed": run.seed}},
                 ),
             )
 

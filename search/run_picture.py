@@ -39,7 +39,6 @@ class RunPicture:
         points: The whole course; a run that holds other points is not the one meant.
         results: Metrics that have one value.
         files: Name of an artifact -> the file it is a copy of; a missing one is left out.
-        documents: Name of an artifact -> what it holds as JSON.
     """
 
     key: str
@@ -54,4 +53,9 @@ class RunPicture:
     points: Sequence[Point] = ()
     results: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
-    documents: Mapping[str, object] = field(default_factory=dict)
+
+    def stamps(self) -> dict[str, int]:
+        """Returns what changes with the content of each file that is there."""
+        return {
+            name: file.stat().st_mtime_ns for name, file in self.files.items() if file.is_file()
+        }

@@ -8,6 +8,7 @@ from search.lost_attempt import by_cause
 from search.run_state import CLAIM, CONDITIONS, RunState
 from search.trial import TrialState
 
+CONFIG_TAG = "config"
 _REASON_LENGTH = 4000  # characters; MLflow refuses or cuts tags beyond 5,000 to 8,000
 
 
@@ -31,6 +32,14 @@ def trial_tags(trial: TrialState, flags: tuple[str, ...]) -> dict[str, str]:
 def run_tags(trial: TrialState, run: RunState) -> dict[str, str]:
     """What is said of a run that is shown below its trial's."""
     return _texts(_shared_facts(trial) | _run_facts(run))
+
+
+def config_tag(config: Mapping[str, object]) -> dict[str, str]:
+    """All settings of a run as JSON, from which it can be trained again.
+
+    A tag and not an artifact: with a server each artifact is a call of its own.
+    """
+    return {CONFIG_TAG: json.dumps(config, default=str)}
 
 
 def _shared_facts(trial: TrialState) -> dict[str, object]:

@@ -11,6 +11,7 @@ from search.mlflow_runs import KEY_TAG, PARENT_TAG
 from search.parquet import RecordError
 from search.recorded_trial import RecordedTrial
 from search.run_picture import KIMG
+from search.run_tags import CONFIG_TAG
 from search.secrets import redacted
 from search.study_file import STUDY_NAME, read_study
 from search.tracking_place import TrackingPlace, find_place
@@ -52,8 +53,7 @@ def _read(client: Any, run_id: str, place: TrackingPlace) -> RecordedTrial:
     with tempfile.TemporaryDirectory() as scratch:
         client.download_artifacts(_study_of(client, tags[PARENT_TAG]), STUDY_NAME, scratch)
         study = read_study(Path(scratch))
-        path = client.download_artifacts(run_id, "config.json", scratch)
-        config = json.loads(Path(path).read_text())
+    config = json.loads(tags[CONFIG_TAG])
     return RecordedTrial(
         place=f"run {run_id} at {place.shown}",
         study=study,
@@ -82,6 +82,11 @@ def _check(run_id: str, tags: Mapping[str, str]) -> None:
         raise RecordError(f"run {run_id}: is that of a study; give the run of one of its trials")
     if tags.get("replicates", "1") != "1":
         raise RecordError(f"run {run_id}: is that of several runs; give one of those below it")
+    if CONFIG_TAG not in tags:
+        raise RecordError(
+            f"run {run_id}: has no tag `{CONFIG_TAG}`, as an older version of the search left it "
+            "out; give STUDY_FOLDER:NUMBER instead"
+        )
     if "donor" in tags:
         raise RecordError(
             f"run {run_id}: begins from the state of trial {tags['donor']} at "

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import fmean, stdev
 from typing import Self
@@ -209,7 +209,10 @@ class TrialState:
 
     def copy(self) -> Self:
         """A copy that later events do not change."""
-        return replace(self, runs={r: run.copy() for r, run in self.runs.items()})
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.runs = {replicate: run.copy() for replicate, run in self.runs.items()}
+        return twin
 
 
 def mean_curve(runs: Sequence[RunState]) -> dict[float, dict[str, float]]:
