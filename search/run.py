@@ -19,6 +19,7 @@ from search.command_line import (
     extra_trials,
     public_uri,
 )
+from search.job_address import SubmitError, find_job_server
 from search.journal import JournalError, JournalExists
 from search.referee import RayLostError, StudyFailedError
 from search.stop_request import StudyInterrupted
@@ -59,7 +60,11 @@ def parser() -> Parser:
         dest="overrides",
         help="set a key of the space, such as budget.trials=12 (repeatable)",
     )
-    p.add_argument("--address", default="auto", help="auto, local, or HOST:PORT of a Ray cluster")
+    p.add_argument(
+        "--address",
+        default="auto",
+        help="auto, local, or HOST:PORT: of a Ray cluster, or of its job server to submit to",
+    )
     p.add_argument(
         "--without-token",
         action="store_true",
@@ -82,23 +87,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(words)
     except SystemExit as end:
         return int(end.code or 0)
+    return carry_out(options, resume_command(words), command(words), words)
+
+
+def carry_out(
+    options: argparse.Namespace, resume: str, start: str, words: Sequence[str] = ()
+) -> int:
+    """Does what was asked for; returns the exit code.
+
+    Args:
+        options: as `parser` gives them.
+        resume: the command that goes on with the study.
+        start: the command that starts it.
+        words: what the options were read from, for where they are sent on.
+    """
     try:
         signal.signal(signal.SIGTERM, _interrupt)
-        return _run(options, words)
+        return _run(options, resume, start, words)
     except JournalExists as error:
-        sys.stderr.write(f"{error}; go on with it:\n  {resume_command(words)}\n")
+        sys.stderr.write(f"{error}; go on with it:\n  {resume}\n")
         return USER_ERROR
     except _user_errors() as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
     except StudyInterrupted:
-        sys.stderr.write(f"interrupted; all is saved. Go on with:\n  {resume_command(words)}\n")
+        sys.stderr.write(f"interrupted; all is saved. Go on with:\n  {resume}\n")
         return INTERRUPTED
     except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted before a trial began. Start with:\n  {command(words)}\n")
+        sys.stderr.write(f"interrupted before a trial began. Start with:\n  {start}\n")
         return INTERRUPTED
     except RayLostError as error:
-        sys.stderr.write(f"{error}; all is saved. Go on with:\n  {resume_command(words)}\n")
+        sys.stderr.write(f"{error}; all is saved. Go on with:\n  {resume}\n")
         return FAULT
     except StudyFailedError as error:
         sys.stderr.write(f"{error}\n")
@@ -122,6 +141,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
     return (
         SpecError,
+        SubmitError,
         ConfigError,
         DataError,
         StudyError,
@@ -134,7 +154,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[str]) -> int:
     extension = _extension(options)
     spec = load_spec(options.space, options.size, options.overrides, _assignments(options))
     if options.max_concurrent is not None and options.max_concurrent < 1:
@@ -145,6 +165,10 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from search.summary import describe_summary
 
     output = options.output or default_output(spec, resume=options.resume)
+    if (server := find_job_server(options.address)) is not None:
+        from search.submit import Submission
+
+        return Submission(server, output, options, words, start=start, resume=resume).run()
     if options.dry_run:
         sys.stdout.write(
             dry_run(spec, output, options.max_concurrent, resume=options.resume) + "\n"
@@ -160,7 +184,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         tracking_uri=options.tracking_uri,
         max_concurrent=options.max_concurrent,
         look_again=options.look_again,
-        hint=f"if it is cut short: {resume_command(words)}",
+        hint=f"if it is cut short: {resume}",
         **extension,
     )
     shown = sys.stderr if options.json else sys.stdout

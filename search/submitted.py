@@ -1,0 +1,60 @@
+"""A submitted study, on the cluster's head: `python -m search.submitted`, in the shipped code.
+
+It is the same search as `python -m search.run` there. Its folder is the one that the head would
+take by itself: on the services' storage, or below the home of who runs Ray. What is recorded there
+is gone on with, so that a study may be submitted again. At its end, however it ends, the record
+is packed for who follows it.
+"""
+
+import json
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+from search.code_package import ORDER_NAME, SPACE_NAME
+from search.fetch import job_prefix, parcel_name
+from search.history import JOURNAL_NAME
+from search.parcel import pack
+from search.run import carry_out, parser
+from search.study import load_spec
+from search.study_folder import default_output
+
+_LOG = "job-driver-"  # how Ray names the file that a driver prints into
+
+
+def main() -> int:
+    """Runs what `order.json` says; returns its exit code."""
+    code = Path.cwd()
+    order = json.loads((code / ORDER_NAME).read_text())
+    log = Path("/proc/self/fd/1").readlink()
+    # Paths in a space are relative to where a search is started; the code's folder is Ray's own.
+    os.chdir(Path.home())
+    options = parser().parse_args([*order["words"]])
+    options.space, options.address = code / SPACE_NAME, "auto"
+    if options.dry_run:
+        return carry_out(options, order["resume"], order["start"])
+    spec = load_spec(options.space, options.size, options.overrides)
+    folder = (default_output(spec).parent / order["name"]).resolve()
+    options.output = folder
+    options.resume = options.resume or (folder / JOURNAL_NAME).exists()
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        # The summary is printed where the record comes to.
+        exit_code = carry_out(options, order["resume"], order["start"])
+    if (folder / JOURNAL_NAME).exists() and log.name.startswith(_LOG):
+        _pack(folder, order["name"], log)
+    return exit_code
+
+
+def _pack(folder: Path, name: str, log: Path) -> None:
+    """Packs the record beside the driver's log; earlier ones of the study are of no more use."""
+    job = log.stem.removeprefix(_LOG)
+    for earlier in log.parent.glob(f"{parcel_name(job_prefix(name))}*"):
+        with suppress(OSError):
+            shutil.rmtree(earlier)
+    pack(folder, log.parent / parcel_name(job))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
