@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -152,8 +153,9 @@ def run_study(options: argparse.Namespace, folder: Path, uri: str | None) -> dic
                 "append_seconds": appending,
                 "memory_growth_mb": watch.growth(),
             }
-        tracker.flush_patiently(_PATIENCE_SECONDS)
-        left = tracker.close(_PATIENCE_SECONDS)
+        with suppress(KeyboardInterrupt):  # what was measured so far is told
+            tracker.flush_patiently(_PATIENCE_SECONDS)
+        left = tracker.close(0.0 if tracker.left else _PATIENCE_SECONDS)
         return {
             "study_seconds": study_seconds,
             "append_seconds": appending,
