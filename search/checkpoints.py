@@ -1,5 +1,6 @@
 """The checkpoints of runs on disk: where they may lie, and which may be deleted."""
 
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -47,3 +48,16 @@ def keep_newest(output: Path, key: RunKey, count: int, needed: Collection[str]) 
     for folder in folders[:-count]:
         if folder.relative_to(output).as_posix() not in needed and _lies_in(output, folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_durable(folder: Path) -> None:
+    """Waits until all files in a folder, and their names, would outlive a loss of power.
+
+    Tune copies checkpoints into place and leaves that to the system.
+    """
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

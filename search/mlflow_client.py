@@ -10,8 +10,9 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` owns standard output
-    # By default an absent server holds a call for minutes; the tracker tries again by itself.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # The tracker tries again by itself, and first asks what has arrived: MLflow's client would
+    # send the creation of a run again whose answer was late, and there would be two.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _USERNAME, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,7 +49,7 @@ class MlflowRuns:
             page = client.search_runs(
                 [self._experiment_id], where, max_results=_RUNS_A_PAGE, page_token=token
             )
-            found |= {run.data.tags[KEY_TAG]: KnownRun.of(run) for run in page}
+            found |= self._told_apart(client, page, found)
             token = page.token
             if not token:
                 break
@@ -109,8 +109,22 @@ class MlflowRuns:
         if key not in self._doubtful:
             return None
         where = f"tags.{KEY_TAG} = '{key}'"
-        found = self._client.search_runs([self._experiment_id], where, max_results=1)
-        return KnownRun.of(found[0]) if found else None
+        found = self._client.search_runs([self._experiment_id], where)
+        return self._told_apart(self._client, found, {}).get(key)
+
+    @staticmethod
+    def _told_apart(
+        client: Any, runs: Iterable[Any], found: Mapping[str, KnownRun]
+    ) -> dict[str, KnownRun]:
+        """The runs by key. Of two with one key the other is deleted: its creation arrived late."""
+        single: dict[str, KnownRun] = {}
+        for run in runs:
+            key = run.data.tags[KEY_TAG]
+            if key in single or key in found:
+                client.delete_run(run.info.run_id)
+            else:
+                single[key] = KnownRun.of(run)
+        return single
 
     def _learn_points(self, known: KnownRun, picture: RunPicture) -> None:
         if known.is_whole(picture):

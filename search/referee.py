@@ -18,6 +18,7 @@ from search.events import (
     RunKey,
     Started,
 )
+from search.failure_streak import FailureStreak
 from search.history import History
 from search.lost_attempt import end_of
 from search.proposer import Proposer
@@ -28,11 +29,6 @@ from search.stop_request import StopRequest
 from search.trial_run import Progress
 
 OnProgress = Callable[[RunKey, Progress], None]
-HOPELESS_FAILURES = 3
-
-
-class StudyFailedError(RuntimeError):
-    """Trials fail one after another, so that to go on would only use up the study."""
 
 
 class RayLostError(RuntimeError):
@@ -72,8 +68,7 @@ class Referee:
         self._on_progress = on_progress
         self._proposer = proposer
         self._rulings: dict[RunKey, Ended | Paused] = {}
-        self._failures = 0
-        self._measured = False
+        self._streak = FailureStreak()
 
     def started(
         self, key: RunKey, place: Place, *, pack: int, restored: bool, threads: int | None = None
@@ -97,7 +92,7 @@ class Referee:
         """Records a measurement; returns whether the run must leave its machine."""
         infeasible = infeasibility(progress)
         if progress.metrics is not None and not infeasible:
-            self._measured = True
+            self._streak.measured(self._history.ledger.run(key).node)
             self._keep_points(key, progress.kimg)
             self._write(
                 Measured(
@@ -138,15 +133,8 @@ class Referee:
             return
         self._end(end)
         if end.state == "FAILED":
-            self._fail(cause)
-
-    def _fail(self, cause: Cause) -> None:
-        self._failures += 1
-        if self._failures == HOPELESS_FAILURES and not self._measured:
-            self.fault = self.fault or StudyFailedError(
-                f"the first {HOPELESS_FAILURES} trials failed before any measurement, the last "
-                f"one by {cause.text}"
-            )
+            node = self._history.ledger.run(key).node
+            self.guard(lambda: self._streak.failed(node, cause.text))
 
     def finished(self, key: RunKey) -> None:
         """The run is off its machine: it ends as ruled, pauses, or stays to be resumed."""

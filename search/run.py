@@ -19,9 +19,10 @@ from search.command_line import (
     extra_trials,
     public_uri,
 )
+from search.failure_streak import StudyFailedError
 from search.job_address import SubmitError, find_job_server
 from search.journal import JournalError, JournalExists
-from search.referee import RayLostError, StudyFailedError
+from search.referee import RayLostError
 from search.stop_request import StudyInterrupted
 from search.study import SpecError, load_spec, parse_duration
 

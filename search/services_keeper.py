@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 
 from search.service_pair import down, revive
-from search.services_file import ServicesError
 from search.services_state import StateFolder
 
 LOOK_SECONDS = 5.0
@@ -33,15 +32,15 @@ def keep(
         time.sleep(look_seconds)
         if is_head():
             last_seen = time.monotonic()
-        elif time.monotonic() - last_seen > grace_seconds:
-            say("Ray has ended here")
-            down(folder, say)
-            return
         try:
+            if time.monotonic() - last_seen > grace_seconds:
+                say("Ray has ended here")
+                down(folder, say)
+                return
             if not revive(folder, say):
                 return
-        except ServicesError as problem:
-            say(f"{problem}\ntrying again")
+        except Exception as problem:  # a full disk, say: it must outlive that
+            say(f"{type(problem).__name__}: {problem}\ntrying again")
 
 
 def ray_head_is_here() -> bool:

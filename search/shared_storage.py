@@ -3,6 +3,7 @@
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,9 @@ def check_shared(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> No
         (probe / "driver").write_text(nonce)
         problems = _ask(others, probe, nonce, patience_seconds)
     finally:
-        for left in probe.iterdir():
-            left.unlink()
-        probe.rmdir()
+        shutil.rmtree(probe, ignore_errors=True)
     if problems:
-        told = "; ".join(f"{node}: {problem}" for node, problem in problems.items())
+        told = "; ".join(problems)
         raise ClusterError(
             f"the study's folder {folder} must be shared by all nodes, but {told}; {_REMEDY}"
         )
@@ -69,24 +68,25 @@ def check_seen(folder: Path) -> None:
 
 def _ask(
     nodes: Sequence[Mapping[str, Any]], probe: Path, nonce: str, patience_seconds: float
-) -> dict[str, str]:
-    """What is wrong, by the name of the node."""
+) -> list[str]:
+    """What is wrong, node by node; one that is lost meanwhile is no longer asked."""
     answer = ray.remote(num_cpus=0, max_retries=0)(_answer)
-    answers = {
-        node["NodeName"]: answer.options(
+    asked = [
+        answer.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(str(probe), nonce, node["NodeID"])
         for node in nodes
-    }
-    problems = {}
-    ray.wait(list(answers.values()), num_returns=len(answers), timeout=patience_seconds)
-    for (name, answered), node in zip(answers.items(), nodes, strict=True):
-        problem = _told(answered)
+    ]
+    ray.wait(asked, num_returns=len(asked), timeout=patience_seconds)
+    told = [_told(one) for one in asked]
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    problems = []
+    for node, problem in zip(nodes, told, strict=True):
         written = probe / node["NodeID"]
         if problem is None and not (written.is_file() and written.read_text() == nonce):
             problem = "what it wrote there is not seen here"
-        if problem is not None:
-            problems[name] = problem
+        if problem is not None and node["NodeID"] in alive:
+            problems.append(f"{node['NodeName']}: {problem}")
     return problems
 
 

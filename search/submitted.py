@@ -41,10 +41,11 @@ def main() -> int:
     options.resume = options.resume or (folder / JOURNAL_NAME).exists()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         # The summary is printed where the record comes to.
-        exit_code = carry_out(options, order["resume"], order["start"])
-    if (folder / JOURNAL_NAME).exists() and log.name.startswith(_LOG):
-        _pack(folder, order["name"], log)
-    return exit_code
+        try:
+            return carry_out(options, order["resume"], order["start"])
+        finally:  # also after what is a fault of ours
+            if (folder / JOURNAL_NAME).exists() and log.name.startswith(_LOG):
+                _pack(folder, order["name"], log)
 
 
 def _pack(folder: Path, name: str, log: Path) -> None:

@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
 from search.attempt import cause_of, place_of
-from search.checkpoints import TUNE_FOLDER, keep_newest
+from search.checkpoints import TUNE_FOLDER, keep_newest, make_durable
 from search.cluster import TrialResources
 from search.early_stopping import early_stopping
 from search.engine_seat import engines
@@ -113,6 +113,7 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_checkpoint(self, *, trial: Trial, checkpoint: tune.Checkpoint, **_: Any) -> None:
         key, folder = _key(trial), Path(checkpoint.path)
+        self._referee.guard(lambda: make_durable(folder))  # the journal is about to promise it
         kimg = trial.last_result["progress"].kimg
         self._saved[key] = time.monotonic()
         self._referee.checkpointed(key, kimg, folder.relative_to(self._output))

@@ -1,5 +1,6 @@
 """Paths in the record stay below the study's folder, in words and on disk."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search.checkpoints import checkpoint_folder, keep_newest
+from search.checkpoints import checkpoint_folder, keep_newest, make_durable
 from search.events import Checkpointed, Donor, RunKey, from_line, to_line
 from search.study_file import StudyError
 
@@ -66,3 +67,21 @@ def test_the_study_itself_may_be_a_link(tmp_path: Path) -> None:
     assert checkpoint_folder(tmp_path / "study", path) == tmp_path / "study" / path
     keep_newest(tmp_path / "study", RunKey(0), 1, set())
     assert [each.name for each in tmp_path.glob("real/tune/*/*")] == ["checkpoint_1"]
+
+
+def test_all_of_a_checkpoint_is_brought_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint_000000"
+    (folder / "below").mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    (folder / "below" / "weights").write_bytes(b"1")
+    synced = []
+
+    def note(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    make_durable(folder)
+    every = [folder, folder / "below", folder / "below" / "weights", folder / "state.json"]
+    assert sorted(synced) == sorted(map(str, [*every, tmp_path]))

@@ -7,10 +7,11 @@ from closed_form import open_history, study
 from search.cause import Cause
 from search.early_stopping import EarlyStopping
 from search.events import Event, RunKey, SessionOpened
+from search.failure_streak import FIRST, LATER, StudyFailedError
 from search.history import History
 from search.lost_attempt import MAX_FRUITLESS, MAX_FRUITLESS_PREEMPTIONS
 from search.proposer import Proposer
-from search.referee import HOPELESS_FAILURES, Referee, StudyFailedError
+from search.referee import Referee
 from search.run_queue import RunQueue
 from search.scheduling import Halving
 from search.seat import Place
@@ -160,7 +161,7 @@ def test_a_broken_record_stops_everything_and_is_written_no_more(history: Histor
 
 def test_trials_that_all_fail_are_not_used_up(history: History) -> None:
     referee = running(history)
-    for number in range(HOPELESS_FAILURES):
+    for number in range(FIRST):
         assert not referee.stopping
         lose(referee, number, Cause("code", "ValueError: other data here"))
     assert isinstance(referee.fault, StudyFailedError)
@@ -170,7 +171,7 @@ def test_trials_that_all_fail_are_not_used_up(history: History) -> None:
 def test_failures_after_a_measurement_do_not_stop_the_study(history: History) -> None:
     referee = running(history)
     referee.progressed(RunKey(3), at(100, 1.0))
-    for number in range(HOPELESS_FAILURES):
+    for number in range(FIRST):
         lose(referee, number, Cause("code", "RuntimeError: boom"))
     assert not referee.stopping
 
@@ -228,3 +229,33 @@ def test_a_trial_that_kills_its_process_by_memory_twice_is_infeasible(history: H
     assert trial.state == "INFEASIBLE"
     assert trial.reason == f"out of memory 2 times: {killed.text}"
     assert not referee.stopping
+
+
+def test_a_machine_that_fails_all_it_gets_ends_the_study_by_name(tmp_path: Path) -> None:
+    spec = study(grid=LATER + 1)
+    with open_history(tmp_path, spec) as history:
+        referee = Referee(history, StopRequest(), RunQueue("search"))
+
+        def propose(number: int, node: str) -> None:
+            proposed = Proposer(spec).propose(history.ledger)
+            assert proposed is not None
+            assert proposed.number == number
+            history.append(proposed)
+            place = Place(node=node, device="cpu", pid=1)
+            referee.started(RunKey(number), place, pack=1, restored=False)
+
+        propose(0, "well")
+        referee.progressed(RunKey(0), at(50, 1.0))
+        for number in range(1, LATER + 1):
+            assert not referee.stopping
+            # What others measure meanwhile says nothing for this machine.
+            referee.progressed(RunKey(0), at(50.0 + number, 1.0))
+            propose(number, "broken")
+            for attempt in range(MAX_FRUITLESS + 1):
+                referee.lost(RunKey(number), Cause("code", "OSError: No space left on device"))
+                if attempt < MAX_FRUITLESS:
+                    place = Place(node="broken", device="cpu", pid=1)
+                    referee.started(RunKey(number), place, pack=1, restored=False)
+        assert isinstance(referee.fault, StudyFailedError)
+        assert "machine broken" in str(referee.fault)
+        assert "No space left" in str(referee.fault)

@@ -18,10 +18,10 @@ from tiny_study import write_npz, write_space
 import search.run
 from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR
 from search.events import SessionOpened
+from search.failure_streak import StudyFailedError
 from search.history import History
 from search.lines import Lines
 from search.prepared import PreparedStudy
-from search.referee import StudyFailedError
 from search.run import main, resume_command
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import load_spec

@@ -575,6 +575,27 @@ def test_what_is_known_of_a_run_is_forgotten_when_it_has_ended(study: FakeStudy)
     assert held(study.uri)["f00d/0/0"]["metrics"][METRIC] == [(50, 1.0)]
 
 
+def test_of_two_runs_of_a_trial_one_is_left(study: FakeStudy) -> None:
+    """Where the creation of a run arrives after it was given up and asked for again."""
+    from mlflow.tracking import MlflowClient
+
+    study.open()
+    study.run(1.0)
+    assert study.close() == []
+    client = MlflowClient(study.uri)
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    for key in ("f00d", "f00d/0/0"):
+        client.create_run(experiment.experiment_id, tags={"trial_key": key})
+    study.open()
+    study.run(2.0)
+    assert study.close() == []
+    found = client.search_runs([experiment.experiment_id])
+    keys = sorted(run.data.tags["trial_key"] for run in found)
+    assert keys == ["f00d", "f00d/0/0", "f00d/1/0"]
+    assert {run.info.status for run in found} <= {"FINISHED", "KILLED"}
+
+
 def test_one_trial_that_mlflow_refuses_does_not_hold_up_the_others(
     study: FakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
