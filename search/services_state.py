@@ -106,6 +106,11 @@ class StateFolder:
                 f"--state {self.path}: must be on a disk of this machine, but is on {kind}, "
                 "where a database can be corrupted; name another folder"
             )
+        if self.path.is_dir() and any(self.path.iterdir()) and not self.secret("").is_dir():
+            raise ServicesError(
+                f"--state {self.path}: must be empty or the folder of services, but holds other "
+                "files, and its permissions would be changed; name another folder"
+            )
         # Others may pass through to the database's folder, and read nothing on the way.
         self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
         self.path.chmod(0o700 if self.database_user is None else 0o711)

@@ -15,7 +15,7 @@ from search.command_line import (
     public_uri,
 )
 from search.history import JOURNAL_NAME, History, HistoryError
-from search.journal import JournalError, JournalLocked
+from search.journal import Journal, JournalError, JournalLocked
 from search.ledger import LedgerError
 from search.services_file import ServicesError, read_services
 from search.study import SpecError
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folders = options.folders or _studies()
-    return max(_sync_and_tell(folder, options.tracking_uri) for folder in folders)
+    folders = options.folders or _at_rest(_studies())
+    return max((_sync_and_tell(folder, options.tracking_uri) for folder in folders), default=DONE)
 
 
 def sync(folder: Path, uri: str | None = None) -> list[str]:
@@ -106,6 +106,17 @@ def _sync_and_tell(folder: Path, uri: str | None) -> int:
     except (StudyError, HistoryError, JournalError, SpecError) as error:
         _say(str(error))  # the others may be delivered
         return USER_ERROR
+
+
+def _at_rest(folders: Sequence[Path]) -> list[Path]:
+    """Those that nobody runs just now; whoever runs one delivers it."""
+    at_rest = []
+    for folder in folders:
+        if driver := Journal.writer(folder / JOURNAL_NAME):
+            _say(f"{folder}: left to {driver}, which runs it and delivers by itself")
+        else:
+            at_rest.append(folder)
+    return at_rest
 
 
 def _studies() -> list[Path]:

@@ -322,6 +322,16 @@ def test_no_services_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["down", "--state", state]) == 0
 
 
+def test_the_folder_of_others_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    tmp_path.chmod(0o755)
+    assert main(["up", "--storage", str(tmp_path / "s"), "--state", str(tmp_path)]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_number_that_came_again_is_not_killed(tmp_path: Path) -> None:
     ours = start(["sleep", "60"], dict(os.environ), tmp_path / "log")
     assert ours.is_alive()

@@ -226,6 +226,19 @@ def test_every_study_in_runs_where_none_is_named(
     assert {"one", "two"} <= studies
 
 
+def test_one_that_runs_is_no_fault_where_none_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path / "runs" / "over", closed=True).close()
+    with record(tmp_path / "runs" / "running"):
+        assert sync.main(["--tracking-uri", database]) == 0
+    assert f"running: left to process {os.getpid()}" in capsys.readouterr().err
+
+
 class Server:
     """MLflow's server, which dies and comes back with all that it had taken."""
 
