@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.gpu_population import Job, measure_parzen, read_configurations
 from benchmarks.gpu_speed import CHANGES, Bench, measure_training
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data import load_data
 from cgan_core.evaluation import Evaluator, protocol_for
 
@@ -137,9 +137,9 @@ def attempted(measure: Measure) -> dict[str, Any]:
         return {"out_of_memory": str(error).partition("\n")[0]}
 
 
-def tiny_net(config: GANConfig) -> GANConfig:
+def tiny_net(config: MLPConfig) -> MLPConfig:
     """Returns a configuration with a few units a layer."""
-    return GANConfig.from_mapping(config.to_mapping() | TINY_NETS)
+    return MLPConfig(**config.to_mapping() | TINY_NETS)
 
 
 def device_name(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cgan_core import parzen
 from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator
 from cgan_core.fused import FusedPopulation
@@ -98,7 +99,7 @@ class Job:
     def draw(self, evaluator: Evaluator, member: Member) -> Samples:
         """Draws a member's samples on its device."""
         config = member.config
-        return evaluator.draw(member.generator, config.noise, config.noise_dim)
+        return evaluator.draw(member.generator, config)
 
 
 def likelihoods(validation: Scores, test: Scores) -> dict[str, float]:
@@ -148,7 +149,7 @@ def measure_parzen(
     return found | {"points": count, "centers": count}
 
 
-def read_configurations(path: Path) -> list[GANConfig]:
+def read_configurations(path: Path) -> list[MLPConfig]:
     """Reads configurations: what all have in common, and what each has of its own."""
     document = json.loads(path.read_text())
-    return [GANConfig.paper(**document["common"], **own) for own in document["members"]]
+    return [MLPConfig.paper(**document["common"], **own) for own in document["members"]]

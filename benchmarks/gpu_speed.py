@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.roofline import gigaflop_of_a_step, shapes, sweep_bytes
 from benchmarks.textbook import TextbookLoop
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.examples import Examples
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member, count_parameters
@@ -43,7 +43,7 @@ class Bench:
 
     device: str
     examples: Examples
-    config: GANConfig
+    config: MLPConfig
     seconds: float
     steps: int
 
@@ -81,12 +81,12 @@ class Bench:
         target = torch.empty_like(source)
         return 8e-9 * values * self.calls_a_second(lambda: target.copy_(source))
 
-    def changed(self, changes: dict[str, Any]) -> GANConfig:
+    def changed(self, changes: dict[str, Any]) -> MLPConfig:
         """Returns the configuration with what is compared."""
         mapping = self.config.to_mapping() | {"fresh_noise": None} | changes
         if mapping["update"] == "alternating":
             mapping["fresh_noise"] = self.config.fresh_noise
-        return GANConfig.from_mapping(mapping)
+        return MLPConfig(**mapping)
 
 
 def measure_training(bench: Bench, kind: str, members: int, *, eager: bool) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def measure_training(bench: Bench, kind: str, members: int, *, eager: bool) -> d
     }
 
 
-def roofline(bench: Bench, config: GANConfig, members: int, speed: float) -> dict[str, float]:
+def roofline(bench: Bench, config: MLPConfig, members: int, speed: float) -> dict[str, float]:
     """Returns the bounds on a step of one member, and what share of them a speed reaches."""
     member = Member(config, bench.examples, seed=0)
     values = count_parameters(member.generator) + count_parameters(member.discriminator)

@@ -109,7 +109,7 @@ def without(images: torch.Tensor, labels: torch.Tensor, missing: int) -> torch.T
 
 def drawn(evaluator: Evaluator, model: Model) -> Samples:
     """Samples of a trained generator."""
-    return evaluator.draw(model.images, model.config.noise, model.config.noise_dim)
+    return evaluator.draw(model.images, model.config)
 
 
 def row(evaluator: Evaluator, samples: Samples, lines: Lines) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from cgan_core import GANConfig, Trainer, load_data
+from cgan_core import Trainer, load_data
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.evaluation import Evaluator, protocol_for
 from cgan_core.model import Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
@@ -35,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     settings = dict(pair.split("=", 1) for pair in options.settings)
-    config = GANConfig.paper(**{k: yaml.safe_load(v) for k, v in settings.items()})
+    config = MLPConfig.paper(**{k: yaml.safe_load(v) for k, v in settings.items()})
     splits = load_data("mnist")
     print(splits.notice or f"data: {splits.name} from {splits.source}", flush=True)
     evaluator = Evaluator(splits, protocol_for(splits))
@@ -56,7 +57,7 @@ def _train(options: argparse.Namespace, trainer: Trainer, evaluator: Evaluator) 
     for measurement in trainer.run(options.total_kimg, options.measure_kimg):
         if measurement.infeasible:
             raise SystemExit(measurement.infeasible)
-        samples = evaluator.draw(member.generator, member.config.noise, member.config.noise_dim)
+        samples = evaluator.draw(member.generator, member.config)
         scores, guarded = evaluator.validation(samples), evaluator.guard(samples)
         best.offer(scores.log_likelihood, measurement.kimg, member.generator)
         print(
@@ -73,7 +74,7 @@ def _train(options: argparse.Namespace, trainer: Trainer, evaluator: Evaluator) 
 
 
 def _report(model: Model, evaluator: Evaluator, out: Path, best: BestState) -> None:
-    samples = evaluator.draw(model.images, model.config.noise, model.config.noise_dim)
+    samples = evaluator.draw(model.images, model.config)
     result: dict[str, object] = {"best_kimg": best.kimg, "validation": best.score}
     for method in ("exact", "grid"):
         sigma = evaluator.bandwidth(samples, method)

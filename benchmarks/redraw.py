@@ -57,7 +57,7 @@ def main() -> None:
 def drawn(evaluator: Evaluator, model: Model, draw: int, which: SampleSet) -> Samples:
     """Samples of the generator."""
     config = model.config
-    return evaluator.draw(model.images, config.noise, config.noise_dim, draw, which)
+    return evaluator.draw(model.images, config, draw, which)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

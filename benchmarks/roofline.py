@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.networks.products import matmul
 
 Shape = tuple[int, int, int]
@@ -18,7 +18,7 @@ COPIED_VALUES = 16_000_000  # 64 MB, more than the caches hold
 SWEEPS = {"sgd": 5, "adam": 7}  # reads and writes of each parameter by one fused update
 
 
-def shapes(config: GANConfig, pixels: int) -> dict[str, Shape]:
+def shapes(config: MLPConfig, pixels: int) -> dict[str, Shape]:
     """The large products of a step."""
     rows, image = config.batch_size, config.d_image_units * config.d_image_pieces
     g_join = config.g_noise_units + (config.g_join == "concat") * config.g_condition_units
@@ -75,6 +75,6 @@ def gigaflop_of_a_step(advance: Callable[[int], None]) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def sweep_bytes(config: GANConfig, num_parameters: int) -> float:
+def sweep_bytes(config: MLPConfig, num_parameters: int) -> float:
     """Bytes that one update of all parameters must move."""
     return 4.0 * SWEEPS[config.optimizer] * num_parameters

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.examples import Examples
 
 
@@ -36,7 +36,7 @@ def joined(halves: tuple[Tensor, Tensor], how: str) -> Tensor:
 class TextbookGenerator(nn.Module):
     """The generator of a configuration."""
 
-    def __init__(self, config: GANConfig, pixels: int, classes: int) -> None:
+    def __init__(self, config: MLPConfig, pixels: int, classes: int) -> None:
         super().__init__()
         a, b = config.g_noise_units, config.g_condition_units
         self.how, drop = config.g_join, config.g_dropout
@@ -56,7 +56,7 @@ class TextbookGenerator(nn.Module):
 class TextbookDiscriminator(nn.Module):
     """The discriminator of a configuration."""
 
-    def __init__(self, config: GANConfig, pixels: int, classes: int) -> None:
+    def __init__(self, config: MLPConfig, pixels: int, classes: int) -> None:
         super().__init__()
         c, self.how = config, config.d_join
         on_label = c.d_dropout if c.d_condition_dropout is None else c.d_condition_dropout
@@ -85,7 +85,7 @@ class TextbookDiscriminator(nn.Module):
 class TextbookLoop:
     """Alternating training of a configuration's nets."""
 
-    def __init__(self, config: GANConfig, examples: Examples, device: str = "cpu") -> None:
+    def __init__(self, config: MLPConfig, examples: Examples, device: str = "cpu") -> None:
         self.images, labels = examples.batch(torch.arange(len(examples)))
         assert labels is not None
         assert examples.kind is not None

@@ -29,7 +29,7 @@ import torch
 from benchmarks.parzen import processor
 from benchmarks.roofline import copy_rate, gigaflop_of_a_step, product_rates, shapes, sweep_bytes
 from benchmarks.textbook import TextbookLoop
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data.digits import load_digits
 from cgan_core.examples import Examples
 from cgan_core.member import Member, count_parameters
@@ -38,8 +38,8 @@ REPEATS = 5
 WARM_UP = 5
 CHUNK = 5  # steps of one loop before the next has its turn
 SETTINGS = {
-    "paper": GANConfig.paper(),
-    "quick": GANConfig.paper(
+    "paper": MLPConfig.paper(),
+    "quick": MLPConfig.paper(
         optimizer="adam",
         learning_rate=1.5e-3,
         d_rate_ratio=0.6,
@@ -84,12 +84,12 @@ class Round:
         return max(self.products.values())
 
 
-def loops(config: GANConfig, examples: Examples) -> dict[str, TextbookLoop | Member]:
+def loops(config: MLPConfig, examples: Examples) -> dict[str, TextbookLoop | Member]:
     """The loops to compare, at equal sizes."""
     textbook = TextbookLoop(config, examples)
     members = {
         name: Member(
-            GANConfig.from_mapping(config.to_mapping() | {"fresh_noise": None} | changes),
+            MLPConfig(**config.to_mapping() | {"fresh_noise": None} | changes),
             examples,
             seed=0,
         )
@@ -101,7 +101,7 @@ def loops(config: GANConfig, examples: Examples) -> dict[str, TextbookLoop | Mem
     return {"textbook": textbook} | members
 
 
-def play(players: dict[str, TextbookLoop | Member], config: GANConfig, num_steps: int) -> Round:
+def play(players: dict[str, TextbookLoop | Member], config: MLPConfig, num_steps: int) -> Round:
     """Measures machine and loops, one after another."""
     sizes = shapes(config, pixels=784)
     products = product_rates(sizes, torch.float32)

@@ -23,10 +23,11 @@ import torch
 from scipy.stats import t as student
 
 from benchmarks.training import SETTINGS
-from cgan_core import GANConfig, Trainer
+from cgan_core import Trainer
 from cgan_core.data import DataSplits
 from cgan_core.data.digits import load_digits
 from cgan_core.evaluation import Evaluator, protocol_for
+from cgan_core.families import config_of
 
 UPDATES: dict[str, dict[str, Any]] = {
     "alternating": {"update": "alternating", "fresh_noise": False},
@@ -68,12 +69,12 @@ def train(
     update: str, seed: int, kimg: float, splits: DataSplits, evaluator: Evaluator
 ) -> list[dict[str, Any]]:
     """Trains one net and scores it on validation every `MEASURE_KIMG`."""
-    config = GANConfig.from_mapping(SETTINGS["quick"].to_mapping() | UPDATES[update])
+    config = config_of(SETTINGS["quick"].to_mapping() | UPDATES[update])
     trainer = Trainer(config, splits, seed)
     course = []
     for measurement in trainer.run(kimg, MEASURE_KIMG):
         generator = trainer.members[0].generator
-        samples = evaluator.draw(generator, config.noise, config.noise_dim)
+        samples = evaluator.draw(generator, config)
         scores = evaluator.validation(samples)
         course.append(
             {

@@ -18,7 +18,6 @@ from cgan_core.examples import Examples
 from cgan_core.host_draws import Occupants, Places, Steps
 from cgan_core.member import Member
 from cgan_core.networks import Masks
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
 from cgan_core.streams import keep_threshold
 
 KeepMasks = Callable[..., Float[Tensor, "lanes rows units"]]
@@ -29,14 +28,15 @@ class DeviceConditions:
 
     Args:
         examples: whose conditions they are.
-        kind: `empirical` or `uniform`, see `Examples.draw_conditions`.
+        config: whether they are used, and how those of fakes are drawn.
         device: where they go.
     """
 
-    def __init__(self, examples: Examples, kind: str, device: torch.device) -> None:
-        self.of_images = None if examples.conditions is None else examples.conditions.to(device)
-        labeled = examples.kind if examples.kind and examples.kind.labels else None
-        self._classes = labeled.width if labeled and kind == "uniform" else None
+    def __init__(self, examples: Examples, config: GANConfig, device: torch.device) -> None:
+        kind, given = examples.kind_for(config), examples.conditions
+        self.of_images = None if kind is None or given is None else given.to(device)
+        uniform = kind and kind.labels and config.condition_sampler == "uniform"
+        self._classes = kind.width if kind and uniform else None
         self._spread: Tensor | None = None
         if examples.density is not None:
             scale = torch.from_numpy(examples.density.scale) * examples.density.bandwidth
@@ -74,7 +74,7 @@ class DeviceDraws:
         self.keep_masks: KeepMasks = philox.keep_masks  # or one compiled
         self._config, self._device = config, device
         self._images = examples.images.to(device)
-        self._conditions = DeviceConditions(examples, config.fake_labels, device)
+        self._conditions = DeviceConditions(examples, config, device)
         self._batches = len(examples) // config.batch_size
         spanned = 1 + math.ceil((config.d_steps - 1) / self._batches)  # epochs that a turn can see
         orders = (capacity, spanned, len(examples))
@@ -89,11 +89,12 @@ class DeviceDraws:
         """Takes the seed and the dropout rates of a lane's new member."""
         self._epochs[lane] = [-1] * len(self._epochs[lane])
         self._seeds[lane] = torch.tensor(philox.split(member.seed))
+        players = {"generator": member.generator, "discriminator": member.discriminator}
         rates = {
-            f"generator {k}": rate for k, (_, rate) in generator_dropout(member.config).items()
+            f"{name} {place}": rate
+            for name, player in players.items()
+            for place, (_, rate) in player.dropout.items()
         }
-        d_places = discriminator_dropout(member.config, member.examples.pixels)
-        rates |= {f"discriminator {k}": rate for k, (_, rate) in d_places.items()}
         for place in rates.keys() | self._thresholds.keys():
             if place not in self._thresholds:
                 self._thresholds[place] = torch.full_like(self._seeds[:, 0], 256)

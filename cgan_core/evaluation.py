@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cgan_core import parzen
 from cgan_core.bandwidth import Method
+from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits, LabeledImages
 from cgan_core.data.folds import leave_out
 from cgan_core.distances import wide_accumulation
@@ -138,8 +139,7 @@ class Evaluator:
     def draw(
         self,
         generate: Callable[[Tensor, Tensor | None], Tensor],
-        noise: str,
-        noise_dim: int,
+        config: GANConfig,
         noise_draw: int = 0,
         which: SampleSet = "first",
     ) -> Samples:
@@ -151,16 +151,17 @@ class Evaluator:
 
         Args:
             generate: the generator.
-            noise: `uniform` or `gaussian`.
-            noise_dim: length of one noise vector.
+            config: what noise it takes, and whether it is conditioned at all.
             noise_draw: 0 for the search's noise; others for confirmations.
             which: the `first` set of the draw is scored, a `second` shows what chance did.
 
         Raises:
             SampleError: if a sample is not finite, or not in [0, 1].
         """
-        z = self._noise.noise(noise, noise_dim, noise_draw, which).split(GENERATE_ROWS)
-        conditions = self._noise.conditions(noise_draw, which)
+        noise = self._noise.noise(config.noise, config.noise_dim, noise_draw, which)
+        z = noise.split(GENERATE_ROWS)
+        given = config.condition != "none"
+        conditions = self._noise.conditions(noise_draw, which) if given else None
         y: Sequence[Tensor | None] = [None] * len(z)
         if conditions is not None:
             y = conditions.split(GENERATE_ROWS)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.data.conditions import ConditionDensity
 from cgan_core.networks import ConditionKind
@@ -33,6 +34,10 @@ class Examples:
         if train.conditions is not None and splits.num_classes is None:
             self.density = ConditionDensity.fit(train.conditions, stream(0, "condition density"))
 
+    def kind_for(self, config: GANConfig) -> ConditionKind | None:
+        """Returns what a configuration's networks are conditioned on."""
+        return None if config.condition == "none" else self.kind
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -55,7 +60,7 @@ class Examples:
         return self.draw_conditions(stream(0, "grid y"), 10)
 
     def draw_conditions(
-        self, rng: np.random.Generator, rows: int, kind: str = "empirical"
+        self, rng: np.random.Generator, rows: int, kind: str | None = None
     ) -> Tensor | None:
         """Draws conditions for generated images, independently of any real batch.
 

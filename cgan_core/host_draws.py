@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cgan_core.member import Member
 from cgan_core.networks import Masks
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
 
 Occupants = Sequence[Member | None]
 Steps = Int64[Tensor, " lanes"]
@@ -30,9 +29,8 @@ def places_of(members: Sequence[Member]) -> Places:
     g_places: dict[str, int] = {}
     d_places: dict[str, int] = {}
     for member in members:
-        d_rates = discriminator_dropout(member.config, member.examples.pixels)
-        g_places |= {k: width for k, (width, _) in generator_dropout(member.config).items()}
-        d_places |= {k: width for k, (width, _) in d_rates.items()}
+        g_places |= {k: width for k, (width, _) in member.generator.dropout.items()}
+        d_places |= {k: width for k, (width, _) in member.discriminator.dropout.items()}
     return Places(g_places, d_places)
 
 

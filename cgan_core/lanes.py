@@ -9,10 +9,22 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from cgan_core.device_draws import DeviceDraws
-from cgan_core.game import Generated, Gradients, Judged, Loss
+from cgan_core.families import FAMILIES
+from cgan_core.game import Loss
 from cgan_core.host_draws import HostDraws, Places, places_of
 from cgan_core.member import Member
-from cgan_core.networks import Discriminator, Generator, Masks, Tape
+from cgan_core.networks import Masks, Tape
+from cgan_core.networks.tape import Gradients
+from cgan_core.passes import (
+    Generated,
+    Judged,
+    Statistics,
+    TapedImages,
+    TapedLogits,
+    TracedImages,
+    TracedLogits,
+)
+from cgan_core.running import move_running
 from cgan_core.sweeps import Scalars, StackedOptimizer, Update, adam, sgd
 from cgan_core.turn import take_turn
 
@@ -60,15 +72,19 @@ class Lanes:
         self._batches_per_epoch = member.batches_per_epoch
         self._products = torch.bfloat16 if config.precision == "bfloat16" else None
         with torch.device("meta"):  # shapes alone: the parameters come with each call
-            self._generator = Generator(config, examples.pixels, examples.kind)
-            self._discriminator = Discriminator(config, examples.pixels, examples.kind)
-        self._g_parameters = self._parameters("generator")
-        self._d_parameters = self._parameters("discriminator")
+            family, shape = FAMILIES[config.family], examples.image_shape
+            self._generator = family.generator(config, shape, member.kind)
+            self._discriminator = family.discriminator(config, shape, member.kind)
+        self._g_parameters = self._parameters("generator", self._generator)
+        self._d_parameters = self._parameters("discriminator", self._discriminator)
+        buffers = self._part("generator")
+        self._g_buffers = {name: buffers[name] for name, _ in self._generator.named_buffers()}
         self._g_optimizer = self._optimizer("g_optimizer", self._g_parameters)
         self._d_optimizer = self._optimizer("d_optimizer", self._d_parameters)
 
-    def _parameters(self, player: str) -> dict[str, Tensor]:
-        return {k: value.requires_grad_() for k, value in self._part(player).items()}
+    def _parameters(self, player: str, network: nn.Module) -> dict[str, Tensor]:
+        stacked = self._part(player)
+        return {name: stacked[name].requires_grad_() for name, _ in network.named_parameters()}
 
     def _optimizer(self, name: str, parameters: Mapping[str, Tensor]) -> StackedOptimizer:
         return StackedOptimizer(
@@ -131,15 +147,22 @@ class Lanes:
 
     def generate(self, noise: Tensor, condition: Tensor | None, masks: Masks) -> Generated:
         """Runs the generators."""
-        images, records = self._run(self._generator, self._g_parameters, noise, condition, masks)
-        return Generated(images, records)
+        network, parameters = self._generator, self._g_parameters
+        images, tape = self._run(network, parameters, noise, condition, masks)
+        records, statistics = tape
+        if network.taped:
+            return TapedImages(images, records)
+        return TracedImages(images, parameters, statistics)
 
     def judge(self, images: Tensor, condition: Tensor | None, masks: Masks) -> Judged:
         """Runs the discriminators."""
-        logits, records = self._run(
-            self._discriminator, self._d_parameters, images, condition, masks
-        )
-        return Judged(logits, records, masks.get("input"))
+        network, parameters = self._discriminator, self._d_parameters
+        if not network.taped:
+            images = images.requires_grad_()
+        logits, (records, _) = self._run(network, parameters, images, condition, masks)
+        if network.taped:
+            return TapedLogits(logits, records, masks.get("input"))
+        return TracedLogits(logits, parameters, images)
 
     def _run(
         self,
@@ -151,10 +174,16 @@ class Lanes:
     ) -> Any:
         def of_one(parameters: Any, x: Tensor, condition: Tensor | None, masks: Any) -> Any:
             tape = Tape(self._products)
-            return functional_call(network, parameters, (x, condition, masks, tape)), tape.records
+            output = functional_call(network, parameters, (x, condition, masks, tape))
+            return output, (tape.records, tape.statistics)
 
         in_dims = (0, 0, None if condition is None else 0, 0)
         return vmap(of_one, in_dims)(parameters, x, condition, masks)
+
+    def move_statistics(self, statistics: Statistics) -> None:
+        """Moves the running statistics of the active members' generators."""
+        idle = ~self._active.unsqueeze(1)
+        move_running(self._g_buffers, statistics, idle=idle)
 
     def update_discriminator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes one of the k discriminator updates of the active members."""

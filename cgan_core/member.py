@@ -10,9 +10,20 @@ from torch import Tensor, nn
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.draws import Draws
 from cgan_core.examples import Examples
-from cgan_core.game import Generated, Gradients, Judged
-from cgan_core.networks import Discriminator, Generator, Masks, Tape
+from cgan_core.families import FAMILIES
+from cgan_core.networks import Masks, Tape
+from cgan_core.networks.tape import Gradients
 from cgan_core.optimizers import PlayerOptimizer
+from cgan_core.passes import (
+    Generated,
+    Judged,
+    Statistics,
+    TapedImages,
+    TapedLogits,
+    TracedImages,
+    TracedLogits,
+)
+from cgan_core.running import move_running
 from cgan_core.streams import stream
 from cgan_core.turn import take_turn
 
@@ -41,35 +52,25 @@ class Member:
         self.config, self.examples, self.seed = config, examples, seed
         self.t = 0  # generator updates made
         self.infeasible: str | None = None
-        self.generator = Generator(config, examples.pixels, examples.kind)
-        self.discriminator = Discriminator(config, examples.pixels, examples.kind)
+        family, shape = FAMILIES[config.family], examples.image_shape
+        self.kind = examples.kind_for(config)
+        self.generator = family.generator(config, shape, self.kind)
+        self.discriminator = family.discriminator(config, shape, self.kind)
         self._initialize()
         self._g_optimizer = PlayerOptimizer(config, self.generator)
         self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
-        self.draws = Draws(config, examples, seed)
+        self.draws = Draws(
+            config, examples, seed, self.generator.dropout, self.discriminator.dropout
+        )
         self._products = torch.bfloat16 if config.precision == "bfloat16" else None
         self._loss_sums = torch.zeros(3, dtype=torch.float64)  # discriminator, generator, updates
 
     def _initialize(self) -> None:
-        """Draws weights from U(-a, a), zeroes biases; G starts at the mean training image."""
-        c = self.config
-        with torch.no_grad():
-            own = c.g_condition_init_range or c.g_init_range
-            self._draw_weights("generator", self.generator, c.g_init_range, own)
-            own = c.d_condition_init_range or c.d_init_range
-            self._draw_weights("discriminator", self.discriminator, c.d_init_range, own)
-            self.generator.image.bias.copy_(torch.logit(self.examples.pixel_means, eps=1e-4))
-
-    def _draw_weights(
-        self, player: str, network: nn.Module, limit: float, condition_limit: float
-    ) -> None:
-        for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-                continue
-            a = condition_limit if name == "condition.weight" else limit
-            rng = stream(self.seed, f"init {player}.{name}")
-            parameter.copy_(torch.from_numpy(rng.uniform(-a, a, tuple(parameter.shape))))
+        for player in ("generator", "discriminator"):
+            getattr(self, player).initialize(
+                lambda name, player=player: stream(self.seed, f"init {player}.{name}")
+            )
+        self.generator.start_at(self.examples.pixel_means)
 
     @property
     def epoch(self) -> float:
@@ -119,17 +120,23 @@ class Member:
 
     def generate(self, noise: Tensor, condition: Tensor | None, masks: Masks) -> Generated:
         """Runs the generator."""
-        tape = Tape(self._products)
-        images = self.generator(noise, condition, masks, tape)
-        return Generated(images, tape.records)
+        tape, network = Tape(self._products), self.generator
+        images = network(noise, condition, masks, tape)
+        if network.taped:
+            return TapedImages(images, tape.records)
+        return TracedImages(images, dict(network.named_parameters()), tape.statistics)
 
     def judge(
         self, images: Float[Tensor, "rows pixels"], condition: Tensor | None, masks: Masks
     ) -> Judged:
         """Runs the discriminator."""
-        tape = Tape(self._products)
-        logits = self.discriminator(images, condition, masks, tape)
-        return Judged(logits, tape.records, masks.get("input"))
+        tape, network = Tape(self._products), self.discriminator
+        if network.taped:
+            logits = network(images, condition, masks, tape)
+            return TapedLogits(logits, tape.records, masks.get("input"))
+        images = images.requires_grad_()
+        logits = network(images, condition, masks, tape)
+        return TracedLogits(logits, dict(network.named_parameters()), images)
 
     def update_discriminator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
         """Makes one of the k discriminator updates."""
@@ -141,6 +148,10 @@ class Member:
         self._g_optimizer.step(gradients, self.t, self.epoch)
         self._loss_sums[1] += loss
         self._loss_sums[2] += 1
+
+    def move_statistics(self, statistics: Statistics) -> None:
+        """Moves the generator's running statistics towards those of a batch."""
+        move_running(dict(self.generator.named_buffers()), statistics)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns a copy, on the CPU, of all that the member's future depends on, by flat name."""
@@ -167,8 +178,8 @@ class Member:
         for name, value in self.tensors().items():
             places[name].copy_(value)
         for player in ("generator", "discriminator"):
-            for name, parameter in getattr(self, player).named_parameters():
-                parameter.data = places[f"{player}.{name}"]
+            for name, value in getattr(self, player).state_dict(keep_vars=True).items():
+                value.data = places[f"{player}.{name}"]
         self._g_optimizer.move(_part(places, "g_optimizer"))
         self._d_optimizer.move(_part(places, "d_optimizer"))
         self._loss_sums = places["progress.loss_sums"]

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.config import ConfigError, GANConfig
+from cgan_core.families import FAMILIES, config_of
 from cgan_core.networks import ConditionKind, Generator
 from cgan_core.replacing import replacing
 from cgan_core.tensor_files import read_tensors
@@ -50,8 +51,7 @@ class Model:
         provenance: dict[str, Any] | None = None,
     ) -> Self:
         """Creates a model from a generator's parameters."""
-        pixels = int(torch.Size(image_shape).numel())
-        generator = Generator(config, pixels, condition)
+        generator = FAMILIES[config.family].generator(config, tuple(image_shape), condition)
         generator.load_state_dict(parameters)
         return cls(config, tuple(image_shape), condition, generator.eval(), provenance or {})
 
@@ -81,7 +81,7 @@ class Model:
             description = json.loads((folder / CONFIG_FILE).read_text())
             condition = description["condition"]
             return cls.of(
-                GANConfig.from_mapping(description["model"]),
+                config_of(description["model"]),
                 tuple(description["image_shape"]),
                 None if condition is None else ConditionKind(**condition),
                 read_tensors(folder / WEIGHTS_FILE),

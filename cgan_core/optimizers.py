@@ -1,12 +1,12 @@
 """The players' optimisers under this project's schedules."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from cgan_core.config import GANConfig
-from cgan_core.networks.tape import Gradient
+from cgan_core.networks.tape import Gradients
 from cgan_core.schedules import learning_rate, momentum
 
 BUFFERS = {"sgd": ("velocity",), "adam": ("exp_avg", "exp_avg_sq")}
@@ -36,7 +36,7 @@ class PlayerOptimizer:
         return buffers | ({"step": torch.zeros(())} if self._config.optimizer == "adam" else {})
 
     @torch.no_grad()
-    def step(self, gradients: Iterable[tuple[str, Gradient]], t: int, epoch: float) -> None:
+    def step(self, gradients: Gradients, t: int, epoch: float) -> None:
         """Applies one update at time t; gradients are used up one by one."""
         rate = learning_rate(self._config, t) * self._rate_ratio
         inertia = momentum(self._config, epoch)

@@ -6,27 +6,8 @@ from dataclasses import dataclass
 
 from cgan_core.config import GANConfig
 from cgan_core.examples import Examples
+from cgan_core.families import PER_MEMBER
 from cgan_core.member import Member
-
-# What members of one population may differ in: scalars of a step, not its shape. All else, also
-# a field that is new, sets members apart.
-PER_MEMBER = frozenset(
-    {
-        *("learning_rate", "d_rate_ratio", "learning_rate_decay", "min_learning_rate"),
-        *("momentum", "final_momentum", "momentum_epochs"),
-        *("adam_beta1", "adam_beta2", "adam_epsilon"),
-        *("g_init_range", "g_condition_init_range", "d_init_range", "d_condition_init_range"),
-        *("g_dropout", "g_noise_dropout", "g_condition_dropout", "g_joint_dropout"),
-        *("d_dropout", "d_input_dropout", "d_image_dropout"),
-        *("d_condition_dropout", "d_joint_dropout"),
-    }
-)
-
-# Of these the ones that still matter to a member that has begun: another member of the same
-# signature can go on from its state with other values of them.
-CHANGEABLE = PER_MEMBER - {
-    *("g_init_range", "g_condition_init_range", "d_init_range", "d_condition_init_range")
-}
 
 
 def signature(config: GANConfig) -> Hashable:

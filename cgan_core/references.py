@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.evaluation import Evaluator
 from cgan_core.member import Member
 from cgan_core.samples import Samples
@@ -85,10 +85,10 @@ def class_means(evaluator: Evaluator) -> Samples | None:
 
 def untrained(evaluator: Evaluator) -> Samples:
     """Draws N samples of the paper's generator as it is initialised."""
-    config = GANConfig.paper(batch_size=1)
+    config = MLPConfig.paper(batch_size=1)
     member = Member(config, evaluator.examples, evaluator.protocol.seed)
     generator = member.generator.to(evaluator.device)
-    return evaluator.draw(generator, config.noise, config.noise_dim)
+    return evaluator.draw(generator, config)
 
 
 def centroids(evaluator: Evaluator) -> Samples:

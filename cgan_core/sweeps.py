@@ -5,14 +5,14 @@ PyTorch's fused updates take one rate for all. These are plain functions of tens
 that is idle does not move, whatever its gradient holds.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cgan_core.config import GANConfig
-from cgan_core.networks.tape import Gradient
+from cgan_core.networks.tape import Gradients
 from cgan_core.optimizers import BUFFERS
 
 Stack = Float[Tensor, "lanes values"]
@@ -125,7 +125,7 @@ class StackedOptimizer:
     @torch.no_grad()
     def step(
         self,
-        gradients: Iterable[tuple[str, Gradient]],
+        gradients: Gradients,
         t: Int64[Tensor, " lanes"],
         epoch: Float[Tensor, " lanes"],
         active: Bool[Tensor, " lanes"],

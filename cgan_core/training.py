@@ -13,6 +13,7 @@ from torch import Tensor
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
+from cgan_core.families import config_of
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.model import Model
@@ -69,8 +70,8 @@ class Trainer:
     alone. A member that diverges stays behind and is reported; the others go on.
 
     Example:
-        >>> from cgan_core import GANConfig, Trainer, load_data
-        >>> trainer = Trainer(GANConfig.paper(), load_data("mnist"), seeds=1)
+        >>> from cgan_core import MLPConfig, Trainer, load_data
+        >>> trainer = Trainer(MLPConfig.paper(), load_data("mnist"), seeds=1)
         >>> for measurement in trainer.run(total_kimg=100, measure_kimg=50):
         ...     print(measurement.kimg, measurement.metrics)
 
@@ -136,7 +137,7 @@ class Trainer:
         subject = self.members[member]
         parameters = {k: v.detach().clone() for k, v in subject.generator.state_dict().items()}
         examples = self.examples
-        return Model.of(subject.config, examples.image_shape, examples.kind, parameters)
+        return Model.of(subject.config, examples.image_shape, subject.kind, parameters)
 
     def _advance(self, members: Sequence[Member], num_steps: int) -> None:
         for stretch in self.population.advance(members, num_steps):
@@ -185,14 +186,14 @@ class Trainer:
     def inherit(self, folder: Path) -> None:
         """Goes on from a checkpoint of others with the own configurations and seeds.
 
-        The others may differ in what `population.CHANGEABLE` names, and in their seeds: the
+        The others may differ in what `families.CHANGEABLE` names, and in their seeds: the
         exploit step of population based training (Jaderberg et al. 2017).
 
         Raises:
             CheckpointError: if it is missing, broken, or of members of another signature.
         """
         progress, state = _read(folder)
-        others = [signature(GANConfig.from_mapping(config)) for config in progress["configs"]]
+        others = [signature(config_of(config)) for config in progress["configs"]]
         if others != [signature(member.config) for member in self.members]:
             raise CheckpointError(f"{folder}: of members of another signature than this trainer's")
         self._take(folder, progress, state)
@@ -225,7 +226,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration with the fields that it was written too early to have."""
-    return GANConfig.from_mapping(config).to_mapping()
+    return config_of(config).to_mapping()
 
 
 def next_point(member: Member, measure_kimg: float, total_kimg: float) -> tuple[float, int]:

@@ -7,22 +7,18 @@ leading axes, where there are any, are the members.
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from cgan_core.config import GANConfig
 from cgan_core.game import (
-    Generated,
-    Gradients,
-    Judged,
     Loss,
     discriminator_gradients,
     generator_gradients,
     simultaneous_gradients,
 )
 from cgan_core.networks import Masks
-
-Images = Float[Tensor, "*members rows pixels"]
+from cgan_core.networks.tape import Gradients
+from cgan_core.passes import Generated, Images, Judged, Statistics
 
 
 class Draws(Protocol):
@@ -64,6 +60,10 @@ class Players(Protocol):
         """Makes the generator's update."""
         ...
 
+    def move_statistics(self, statistics: Statistics) -> None:
+        """Moves the generator's running statistics towards those of a batch."""
+        ...
+
 
 def take_turn(config: GANConfig, players: Players, draws: Draws, t: Any) -> None:
     """Updates the discriminator k times and the generator once.
@@ -92,6 +92,7 @@ def take_turn(config: GANConfig, players: Players, draws: Draws, t: Any) -> None
         masks = draws.discriminator_masks(images.shape[-2], name, t)
         g_side = generator_gradients(config, players.judge(images, condition, masks), fake)
     players.update_generator(*g_side)
+    players.move_statistics(fake.statistics)
 
 
 def _fakes(

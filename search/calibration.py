@@ -47,8 +47,8 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         member.advance(WARM_UP_STEPS)
         repeats = [_repeat(member) for _ in range(REPEATS)]
         trained = time.perf_counter()
-        noise, dim, sets = config.noise, config.noise_dim, get_args(SampleSet)
-        drawn = [evaluator.draw(member.generator, noise, dim, which=which) for which in sets]
+        sets = get_args(SampleSet)
+        drawn = [evaluator.draw(member.generator, config, which=which) for which in sets]
         evaluator.validations(drawn)
         evaluator.guard(drawn[0])
         measured = time.perf_counter()

@@ -1,10 +1,9 @@
 """Whether the trials of an earlier study may be told to the models of this one."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cgan_core.config import GANConfig
+from cgan_core.families import family_of
 from search.spec_errors import SpecError, show
 from search.study import StudySpec
 
@@ -70,6 +69,4 @@ def _other_parameters(earlier: Mapping[str, Any], spec: StudySpec) -> Iterator[s
 
 def _fixed(model: Mapping[str, Any]) -> dict[str, Any]:
     """Every field that is not searched: what the model says, else the default."""
-    fields: Sequence[dataclasses.Field[Any]] = dataclasses.fields(GANConfig)
-    defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    return defaults | dict(model)
+    return family_of(model).defaults | dict(model)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from cgan_core.population import CHANGEABLE
+from cgan_core.families import CHANGEABLE
 from search.bandit import best_first
 from search.domains import CategoricalDomain, Domain, FloatDomain, IntDomain, Params, Scalar
 from search.space import Space, active_domain, dependency_order, parents_of

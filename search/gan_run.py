@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from cgan_core.config import GANConfig
 from cgan_core.evaluation import Evaluator, Protocol
 from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
+from cgan_core.families import config_of
 from cgan_core.fused import FusedPopulation
 from cgan_core.member import Member
 from cgan_core.networks import Generator
@@ -83,7 +83,7 @@ class GANLanes:
         torch.set_flush_denormal(True)
         fold: int | None = trial["fold"]
         evaluator = evaluator_of(self._runs.data, self._runs.protocol, self.device, fold)
-        config = GANConfig.from_mapping({**self._runs.model, **trial["params"]})
+        config = config_of({**self._runs.model, **trial["params"]})
         key = (signature(config), fold)  # members of one population learn from the same images
         if key not in self._populations:
             # An empty one holds its memory still, in case its signature comes again.
@@ -198,7 +198,7 @@ class GANRun:
     def _draw(self, which: SampleSet) -> Samples:
         member, noise_draw = self.member, self.trial["noise_draw"]
         config, trained = member.config, member.generator  # where it is trained
-        return self.evaluator.draw(trained, config.noise, config.noise_dim, noise_draw, which)
+        return self.evaluator.draw(trained, config, noise_draw, which)
 
     def _progress(self, kimg: float, metrics: dict[str, float] | None = None) -> Progress:
         return Progress(
@@ -216,7 +216,7 @@ class GANRun:
         member, shape = self.member, self.evaluator.splits.image_shape
         config = member.config
         examples = member.examples
-        grid = class_grid(generator, config, examples.kind, examples.grid_vectors())
+        grid = class_grid(generator, config, member.kind, examples.grid_vectors())
         folder = picture_folder(RunKey(number, replicate))
         picture = self.runs.output / "samples" / folder / f"{point:g}.png"
         save_grid(to_bytes(grid, shape), picture)

@@ -21,7 +21,7 @@ def test_scores(evaluator: Evaluator, models: Sequence[Model]) -> dict[str, Any]
     entries: list[dict[str, Any]] = []
     references: dict[str, float | None] = {}
     for model in reversed(models):
-        samples = evaluator.draw(model.images, model.config.noise, model.config.noise_dim)
+        samples = evaluator.draw(model.images, model.config)
         scores = evaluator.test(samples, evaluator.bandwidth(samples))
         entries.insert(0, test_entry(scores, evaluator.guard(samples)))
         references = reference_lines(evaluator, samples) if len(entries) == len(models) else {}

@@ -24,6 +24,7 @@ Metric = Literal[
 NEED_LABELS = frozenset(
     {"conditional_log_likelihood", "label_accuracy", "missing_classes", "frechet_distance"}
 )
+NEED_CONDITION = frozenset({"conditional_log_likelihood", "label_accuracy"})
 TO_MINIMIZE = frozenset({"missing_classes", "frechet_distance", "two_sample_accuracy"})
 TO_MAXIMIZE = frozenset({"conditional_log_likelihood", "label_accuracy", "precision", "recall"})
 

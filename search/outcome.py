@@ -155,7 +155,6 @@ class Closing:
                 f"{folder}: must hold the generator at {best.kimg:g} kimg, the best of trial "
                 f"{run.number}, but holds that at {state.kimg:g} kimg"
             )
-        kind = self._evaluator.examples.kind
         provenance = {
             "study": self._spec.study,
             "trial": run.number,
@@ -164,7 +163,8 @@ class Closing:
             "dataset": self._dataset(),
         }
         config: GANConfig = self._spec.gan_config(self._ledger.trials[run.number].params)
-        shape = self._evaluator.splits.image_shape
+        examples = self._evaluator.examples
+        kind, shape = examples.kind_for(config), examples.image_shape
         return Model.of(config, shape, kind, state.parameters, provenance)
 
     def _write_best(self, model: Model) -> None:

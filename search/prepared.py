@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
+from cgan_core.families import family_of
 from search.calibration import Calibration, calibrate
 from search.data_source import DataSource
 from search.earlier_study import check_comparable
@@ -20,7 +20,7 @@ from search.gan_run import GANRuns
 from search.ledger import Ledger
 from search.lines import Lines
 from search.machine import hardware, versions
-from search.objective import NEED_LABELS
+from search.objective import NEED_CONDITION, NEED_LABELS
 from search.proposer import Proposer
 from search.record import write_json_atomic
 from search.run_painter import RunPainter
@@ -184,34 +184,34 @@ def painter(
     spec: StudySpec, output: Path, opened: StudyOpened, dataset: Mapping[str, Any], lines: Lines
 ) -> RunPainter:
     """Returns what draws the study's MLflow runs; `dataset` as `study.json` holds it."""
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(GANConfig)
-        if field.default is not dataclasses.MISSING
-    }
     return RunPainter(
         study=opened,
         dataset=Dataset(**{key: dataset[key] for key in ("name", "digest", "source", "subset")}),
         metric=spec.objective.metric,
         direction=spec.objective.direction,
-        fixed_params=defaults | spec.model,
+        fixed_params=family_of(spec.model).defaults | spec.model,
         flags=partial(lines.flags_of, spec),
         output=output,
     )
 
 
 def _check_labels(spec: StudySpec, splits: DataSplits) -> None:
-    if splits.num_classes is not None:
-        return
-    lacking = f"needs data with labels, but {splits.source} has none"
-    if spec.objective.metric in NEED_LABELS:
+    if splits.num_classes is None:
+        _check_metrics(spec, NEED_LABELS, f"needs data with labels, but {splits.source} has none")
+    elif spec.model.get("condition") == "none":
+        lacking = "needs a model with a condition, but `model.condition` is none"
+        _check_metrics(spec, NEED_CONDITION, lacking)
+
+
+def _check_metrics(spec: StudySpec, absent: frozenset[str], lacking: str) -> None:
+    if spec.objective.metric in absent:
         raise StudyError(
             f"objective.metric: {spec.objective.metric} {lacking}; "
             "use `--set objective.metric=validation_log_likelihood`"
         )
     for position, aim in enumerate(spec.objective.also):
-        if aim.metric in NEED_LABELS:
+        if aim.metric in absent:
             raise StudyError(f"objective.also.{position}.metric: {aim.metric} {lacking}")
     for position, bound in enumerate(spec.objective.bounds):
-        if bound.metric in NEED_LABELS:
+        if bound.metric in absent:
             raise StudyError(f"objective.constraints.{position}: {bound.metric} {lacking}")

@@ -1,12 +1,14 @@
 """Whether a space and the fixed fields always give a valid `GANConfig`."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 
-from cgan_core.config import ConfigError, GANConfig
+from cgan_core.config import ConfigError
+from cgan_core.families import config_of, family_of, owner_of
 from search.domains import Domain, FloatDomain, Scalar, same
 from search.space import Space, active_domain, allows, corner_points, dependency_order, described
 from search.spec_errors import Path, Problem, ProblemsError, suggestion
+
+NEVER_SEARCHED = ("family", "condition")
 
 Fixed = Mapping[str, Scalar | None]
 
@@ -30,11 +32,20 @@ def check_space(space: Space, fixed: Fixed) -> list[Problem]:
 
 
 def _check_names(space: Space, fixed: Fixed) -> Iterator[Problem]:
-    fields = {field.name for field in dataclasses.fields(GANConfig)}
+    try:
+        fields = family_of(fixed).fields
+    except ConfigError as error:
+        yield Problem(("model", "family"), str(error))
+        return
     for section, names in (("model", fixed), ("space", space)):
         for name in names:
-            if name not in fields:
-                message = f"must be a field of GANConfig{suggestion(name, fields)}"
+            if name in NEVER_SEARCHED and section == "space":
+                message = "must be fixed in `model`: all trials of a study have the same one"
+                yield Problem((section, name), message)
+            elif name not in fields:
+                owner = owner_of(name)
+                hint = f", it is one of {owner}'s" if owner else suggestion(name, fields)
+                message = f"must be a hyperparameter of this family of networks{hint}"
                 yield Problem((section, name), message)
     if not space:
         yield Problem(("space",), "at least one parameter must be searched, but got none")
@@ -90,7 +101,8 @@ def _exclusive(left: Domain, right: Domain) -> bool:
 
 
 def _check_configs(space: Space, fixed: Fixed) -> Iterator[Problem]:
-    required = [f.name for f in dataclasses.fields(GANConfig) if f.default is dataclasses.MISSING]
+    family = family_of(fixed)
+    required = sorted(family.fields.keys() - family.defaults.keys())
     absent = [name for name in required if name not in space and name not in fixed]
     for name in absent:
         message = f"`{name}` has no default: fix it in `model` or search it in `space`"
@@ -112,10 +124,10 @@ def config_problems(
     for name in required or ():
         if name not in point and name not in fixed:
             place = described(point, space[name])
-            message = f"a branch must apply where {place}, for GANConfig has no default"
+            message = f"a branch must apply where {place}, for it has no default"
             return [Problem(("space", name), message)]
     try:
-        GANConfig.from_mapping({**fixed, **point})
+        config_of({**fixed, **point})
     except ConfigError as error:
         return [Problem(_place(space, point, error.key), str(error))]
     return []

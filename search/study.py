@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from cgan_core.config import GANConfig
+from cgan_core.families import config_of
 from search.domains import (
     Branches,
     CategoricalDomain,
@@ -147,7 +148,7 @@ class StudySpec(StrictModel):
         Raises:
             ConfigError: They do not fit together.
         """
-        return GANConfig.from_mapping({**self.model, **params})
+        return config_of({**self.model, **params})
 
 
 def load_spec(

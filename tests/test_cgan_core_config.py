@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_data import tiny_config, tiny_splits
 
-from cgan_core.config import ConfigError, GANConfig
+from cgan_core.config import ConfigError
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data import DataSplits
 from cgan_core.examples import Examples
+from cgan_core.families import config_of
 from cgan_core.member import Member
 
-FIELDS = {spec.name: spec for spec in dataclasses.fields(GANConfig)}
+FIELDS = {spec.name: spec for spec in dataclasses.fields(MLPConfig)}
 NUMERIC = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
 INTEGERS = [name for name, spec in FIELDS.items() if spec.type is int]
 OPTIONAL = [
@@ -100,7 +102,7 @@ def test_error_states_the_constraint_then_the_value(
     changes: dict[str, Any], key: str, message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        GANConfig.paper(**changes)
+        MLPConfig.paper(**changes)
     assert (str(caught.value), caught.value.key) == (message, key)
 
 
@@ -128,28 +130,28 @@ def test_mapping_with_unknown_or_missing_name_is_refused(
     mapping: dict[str, Any], key: str, message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        GANConfig.from_mapping(mapping)
+        config_of(mapping)
     assert (str(caught.value), caught.value.key) == (message, key)
 
 
 def test_every_field_declares_a_type_that_is_checked() -> None:
     for name in FIELDS:
         with pytest.raises(ConfigError) as caught:
-            GANConfig.paper(**{name: object()})
+            MLPConfig.paper(**{name: object()})
         assert caught.value.key == name
 
 
 def test_fresh_noise_follows_the_update_unless_it_is_given() -> None:
-    assert GANConfig.paper().fresh_noise is True
-    assert GANConfig.paper(fresh_noise=False).fresh_noise is False
-    simultaneous = GANConfig.paper(update="simultaneous")
+    assert MLPConfig.paper().fresh_noise is True
+    assert MLPConfig.paper(fresh_noise=False).fresh_noise is False
+    simultaneous = MLPConfig.paper(update="simultaneous")
     assert simultaneous.fresh_noise is False
-    assert GANConfig.from_mapping(simultaneous.to_mapping()) == simultaneous
+    assert config_of(simultaneous.to_mapping()) == simultaneous
 
 
 def test_paper_setting_survives_json() -> None:
-    config = GANConfig.paper(noise="gaussian", g_joint_dropout=0.25)
-    assert GANConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
+    config = MLPConfig.paper(noise="gaussian", g_joint_dropout=0.25)
+    assert config_of(json.loads(json.dumps(config.to_mapping()))) == config
 
 
 @given(data=st.data(), name=st.sampled_from(NUMERIC))
@@ -162,11 +164,11 @@ def test_a_number_is_accepted_exactly_inside_its_interval(data: st.DataObject, n
     inside = above and below and math.isfinite(value)
     if not inside:
         with pytest.raises(ConfigError, match=f"must hold, but got {name}=") as caught:
-            GANConfig.paper(**{name: value})
+            MLPConfig.paper(**{name: value})
         assert caught.value.key == name
         return
-    config = GANConfig.paper(**{name: value})
-    assert GANConfig.from_mapping(config.to_mapping()) == config
+    config = MLPConfig.paper(**{name: value})
+    assert config_of(config.to_mapping()) == config
 
 
 # What to change in each field, and what must be set beside it for the field to matter.
@@ -186,10 +188,11 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "generator_loss": ("minimax", {}),
     "d_loss": ("half_sum", {}),
     "update": ("simultaneous", {"fresh_noise": False}),
+    "condition": ("none", {}),
     "precision": ("bfloat16", {}),
     "d_steps": (2, {}),
     "fresh_noise": (False, {}),
-    "fake_labels": ("uniform", {}),
+    "condition_sampler": ("uniform", {}),
     "noise": ("gaussian", {}),
     "noise_dim": (4, {}),
     "g_noise_units": (9, {}),

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from tiny_data import tiny_config, tiny_splits
 from torch import Tensor
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data import DataSplits, LabeledImages, load_data
 from cgan_core.data.digits import load_digits
 from cgan_core.evaluation import (
@@ -187,7 +187,7 @@ def test_members_are_scored_together_as_alone(conditions: str) -> None:
     splits = tiny_splits(conditions)
     evaluator = Evaluator(splits, protocol_for(splits))
     members = [Member(tiny_config(g_init_range=1.0), evaluator.examples, seed=s) for s in range(3)]
-    population = [evaluator.draw(member.generator, "uniform", 5) for member in members]
+    population = [evaluator.draw(member.generator, tiny_config()) for member in members]
     population.insert(1, Samples(known_samples().images, None))  # without labels, beside others
     together = evaluator.validations(iter(population))
     fresh = [Evaluator(splits, evaluator.protocol).validation(samples) for samples in population]
@@ -221,10 +221,10 @@ def test_a_gpu_scores_as_a_cpu_does() -> None:
     protocol = Protocol(splits.digest, 1_000, 100, 10)
     here, there = Evaluator(splits, protocol), Evaluator(splits, protocol, "cuda")
     population = FusedPopulation(there.examples, 2, "cuda")
-    config = GANConfig.paper()
+    config = MLPConfig.paper()
     member = population.join(config, seed=1)
     population.advance([member], 20)
-    drawn = there.draw(member.generator, config.noise, config.noise_dim)
+    drawn = there.draw(member.generator, config)
     assert drawn.images.is_cuda
     for samples in (drawn, real_images(there)):
         expected = here.validation(samples.to(torch.device("cpu")))
@@ -232,7 +232,7 @@ def test_a_gpu_scores_as_a_cpu_does() -> None:
         tested = here.test(samples.to(torch.device("cpu")), 0.2)
         assert_same_scores(there.test(samples, 0.2), tested, nats=1e-3)
     population.leave(member)
-    on_cpu = here.draw(member.generator, config.noise, config.noise_dim)
+    on_cpu = here.draw(member.generator, config)
     torch.testing.assert_close(drawn.images.cpu(), on_cpu.images, rtol=0, atol=1e-5)
 
 
@@ -255,7 +255,7 @@ def test_without_labels_nothing_is_conditional(conditions: str) -> None:
     splits = tiny_splits(conditions)
     evaluator = Evaluator(splits, protocol_for(splits))
     member = Member(tiny_config(), evaluator.examples, seed=0)
-    samples = evaluator.draw(member.generator, "uniform", 5)
+    samples = evaluator.draw(member.generator, tiny_config())
     scores = evaluator.validation(samples)
     assert (samples.conditions is None) == (conditions == "none")
     assert scores.conditional_log_likelihood is None
@@ -276,7 +276,7 @@ def drawn_by(
         given.append((noise, condition))
         return noise
 
-    evaluator.draw(generate, "uniform", 16, noise_draw, which)
+    evaluator.draw(generate, tiny_config(noise_dim=16), noise_draw, which)
     return torch.cat([z for z, _ in given]), torch.cat([y for _, y in given])
 
 
@@ -314,7 +314,7 @@ def test_each_draw_and_each_set_of_it_is_another_and_common_to_all(conditions: s
 
 def test_dropout_is_off_in_samples() -> None:
     member = Member(tiny_config(g_dropout=0.9, g_init_range=1.0), EVALUATOR.examples, seed=0)
-    first, second = (EVALUATOR.draw(member.generator, "uniform", 5) for _ in range(2))
+    first, second = (EVALUATOR.draw(member.generator, tiny_config()) for _ in range(2))
     assert torch.equal(first.images, second.images)
     z = torch.zeros(1, 5)
     assert torch.equal(
@@ -335,7 +335,7 @@ def test_samples_that_are_no_images_are_refused(value: float, message: str) -> N
     with pytest.raises(
         SampleError, match=f"`0 <= sample <= 1` must hold, but got values {message}"
     ):
-        EVALUATOR.draw(generate, "gaussian", 3)
+        EVALUATOR.draw(generate, tiny_config(noise="gaussian", noise_dim=3))
 
 
 def test_real_images_are_distinct_and_even() -> None:

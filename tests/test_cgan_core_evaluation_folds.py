@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_data import tiny_splits
+from tiny_data import tiny_config, tiny_splits
 
 from cgan_core.data.folds import leave_out
 from cgan_core.evaluation import Evaluator, protocol_for
@@ -83,7 +83,7 @@ def test_the_test_set_and_the_noise_are_those_of_the_study() -> None:
     folded = Evaluator(SPLITS, PROTOCOL, fold=0)
     given = samples()
     assert torch.equal(folded.test(given, 0.2).points, STUDY.test(given, 0.2).points)
-    drawn = [evaluator.draw(generate, "uniform", 16) for evaluator in (folded, STUDY)]
+    drawn = [evaluator.draw(generate, tiny_config(noise_dim=16)) for evaluator in (folded, STUDY)]
     assert torch.equal(drawn[0].images, drawn[1].images)
 
 

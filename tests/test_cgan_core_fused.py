@@ -12,6 +12,7 @@ from torch import Tensor
 from cgan_core.config import GANConfig
 from cgan_core.device_draws import DeviceDraws
 from cgan_core.examples import Examples
+from cgan_core.families import config_of
 from cgan_core.fused import FusedPopulation
 from cgan_core.graphs import TurnRunner
 from cgan_core.host_draws import HostDraws
@@ -47,7 +48,7 @@ FUSED = {name: make for name, make in HOSTS.items() if name.startswith("fused")}
 
 
 def changed(config: GANConfig, **changes: Any) -> GANConfig:
-    return GANConfig.from_mapping(config.to_mapping() | changes)
+    return config_of(config.to_mapping() | changes)
 
 
 @functools.cache
@@ -349,7 +350,7 @@ def test_every_epoch_of_device_streams_is_a_fresh_permutation() -> None:
 def test_labels_of_device_streams_follow_their_distribution(
     kind: str, shares: Sequence[float]
 ) -> None:
-    draws, _ = device_draws(tiny_config(fake_labels=kind, batch_size=60))
+    draws, _ = device_draws(tiny_config(condition_sampler=kind, batch_size=60))
     drawn = [draws.noise_and_condition("fake 0", torch.tensor([0, t]))[1] for t in range(100)]
     labels = torch.cat([each[1] for each in drawn if each is not None])
     expected = torch.tensor(shares) / sum(shares)

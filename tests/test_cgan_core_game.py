@@ -1,6 +1,6 @@
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,18 +9,17 @@ from tiny_data import KINDS, tiny_config
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.game import (
-    Generated,
-    Gradients,
-    Judged,
     discriminator_gradients,
     generator_gradients,
     simultaneous_gradients,
 )
 from cgan_core.losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES
-from cgan_core.networks import Discriminator, Generator, Masks, Tape, products
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
+from cgan_core.networks import Masks, Tape, products
+from cgan_core.networks.mlp import MLPDiscriminator, MLPGenerator
+from cgan_core.networks.tape import Gradients
+from cgan_core.passes import TapedImages, TapedLogits
 
 ROWS, PIXELS = 12, 16
 JOINS: dict[str, dict[str, Any]] = {
@@ -39,9 +38,9 @@ LOSSES = list(itertools.product(DISCRIMINATOR_LOSSES, GENERATOR_LOSSES))
 class Table(NamedTuple):
     """Two networks and a mini-batch for each, drawn from one seed."""
 
-    config: GANConfig
-    generator: Generator
-    discriminator: Discriminator
+    config: MLPConfig
+    generator: MLPGenerator
+    discriminator: MLPDiscriminator
     noise: Tensor
     real: Tensor
     conditions: Tensor | None  # of real, then of fake images
@@ -64,14 +63,14 @@ def laid(kind: str = "labels", join: str = "concat", seed: int = 0, **changes: A
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=rng, dtype=torch.float64) * 2 - 1
 
-    def masks(places: dict[str, tuple[int, float]], rows: int) -> Masks:
+    def masks(places: Mapping[str, tuple[int, float]], rows: int) -> Masks:
         return {place: uniform(rows, width).sign().add(1) for place, (width, _) in places.items()}
 
     config = tiny_config(**{"d_input_dropout": 0.2, **JOINS[join], **changes})
     condition = KINDS[kind]
     networks = (
-        Generator(config, PIXELS, condition).double(),
-        Discriminator(config, PIXELS, condition).double(),
+        MLPGenerator(config, (PIXELS,), condition).double(),
+        MLPDiscriminator(config, (PIXELS,), condition).double(),
     )
     with torch.no_grad():
         for parameter in itertools.chain(*(network.parameters() for network in networks)):
@@ -81,8 +80,8 @@ def laid(kind: str = "labels", join: str = "concat", seed: int = 0, **changes: A
         "vectors": uniform(2 * ROWS, 2),
         "none": None,
     }[kind]
-    g_masks = masks(generator_dropout(config), ROWS)
-    d_masks = masks(discriminator_dropout(config, PIXELS), 2 * ROWS)
+    g_masks = masks(networks[0].dropout, ROWS)
+    d_masks = masks(networks[1].dropout, 2 * ROWS)
     noise, real = uniform(ROWS, config.noise_dim), uniform(ROWS, PIXELS).abs()
     return Table(config, *networks, noise, real, conditions, g_masks, d_masks)
 
@@ -102,17 +101,17 @@ def cast(table: Table, dtype: torch.dtype) -> Table:
     return Table(*map(each, table))
 
 
-def generated(table: Table, dtype: torch.dtype | None = None) -> Generated:
+def generated(table: Table, dtype: torch.dtype | None = None) -> TapedImages:
     tape = Tape(dtype)
     images = table.generator(table.noise, table.fake_condition, table.g_masks, tape)
-    return Generated(images, tape.records)
+    return TapedImages(images, tape.records)
 
 
-def judged_both(table: Table, fake: Tensor, dtype: torch.dtype | None = None) -> Judged:
+def judged_both(table: Table, fake: Tensor, dtype: torch.dtype | None = None) -> TapedLogits:
     tape = Tape(dtype)
     images = torch.cat([table.real, fake.detach()])
     logits = table.discriminator(images, table.conditions, table.d_masks, tape)
-    return Judged(logits, tape.records, table.d_masks.get("input"))
+    return TapedLogits(logits, tape.records, table.d_masks.get("input"))
 
 
 def one_pass(table: Table, dtype: torch.dtype | None = None) -> tuple[dict[str, Tensor], Tensor]:
@@ -171,7 +170,7 @@ def alternating(table: Table) -> tuple[dict[str, Tensor], Tensor]:
     logits = table.discriminator(
         fake.images.detach(), table.fake_condition, table.fake_masks, tape
     )
-    judged = Judged(logits, tape.records, table.fake_masks.get("input"))
+    judged = TapedLogits(logits, tape.records, table.fake_masks.get("input"))
     g_side, g_loss = generator_gradients(table.config, judged, fake)
     return named(g_side, d_side), torch.stack([d_loss, g_loss])
 
@@ -267,10 +266,12 @@ def test_a_stacked_population_has_its_members_gradients(
         stacked([getattr(table, name) for table in tables])
         for name in ("noise", "real", "conditions", "g_masks", "d_masks")
     )
-    fake = Generated(*forward(first.generator)(g_parameters, noise, conditions[:, ROWS:], g_masks))
+    fake = TapedImages(
+        *forward(first.generator)(g_parameters, noise, conditions[:, ROWS:], g_masks)
+    )
     images = torch.cat([real, fake.images.detach()], 1)
     logits, records = forward(first.discriminator)(d_parameters, images, conditions, d_masks)
-    judged = Judged(logits, records, d_masks["input"])
+    judged = TapedLogits(logits, records, d_masks["input"])
     (d_side, d_loss), (g_side, g_loss) = simultaneous_gradients(config, judged, fake)
     gradients = named(g_side, d_side)
     for position, truth in enumerate(truths):

@@ -11,9 +11,10 @@ from tiny_data import tiny_config
 
 from cgan_core import generate
 from cgan_core.config import GANConfig
+from cgan_core.families import FAMILIES
 from cgan_core.generate import main
 from cgan_core.model import Model, ModelError
-from cgan_core.networks import ConditionKind, Generator
+from cgan_core.networks import ConditionKind
 from cgan_core.pictures import class_grid, save_grid
 
 LABELS = ConditionKind(3, labels=True)
@@ -27,7 +28,7 @@ def model_of(
     """A model of random parameters, whose images differ in every pixel."""
     config = config or tiny_config(noise="gaussian")
     torch.manual_seed(0)
-    network = Generator(config, int(np.prod(shape)), kind)
+    network = FAMILIES[config.family].generator(config, shape, kind)
     state = {name: torch.randn_like(value) for name, value in network.state_dict().items()}
     return Model.of(config, shape, kind, state, {"trial": 3, "dataset": {"name": "tiny"}})
 
@@ -216,7 +217,7 @@ def test_grid_has_a_row_a_class_and_one_noise_a_column() -> None:
     assert images.shape == (30, 16)
     assert torch.equal(images, same)
     with torch.no_grad():
-        model.generator.condition.weight.zero_()  # type: ignore[union-attr]
+        model.generator.get_parameter("condition.weight").zero_()
     rows = class_grid(model.generator, model.config, LABELS).view(3, 10, 16)
     torch.testing.assert_close(rows[0], rows[1])
     assert len(rows[0].unique(dim=0)) > 1

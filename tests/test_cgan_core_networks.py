@@ -5,11 +5,11 @@ import torch
 from tiny_data import KINDS, tiny_config
 from torch import Tensor, nn
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.member import count_parameters
-from cgan_core.networks import ConditionKind, Discriminator, Generator
+from cgan_core.networks import ConditionKind
 from cgan_core.networks.layers import ConditionLayer, drop, join, maxout
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
+from cgan_core.networks.mlp import MLPDiscriminator, MLPGenerator
 
 ROWS, PIXELS = 64, 16
 JOINS: dict[str, dict[str, Any]] = {
@@ -49,19 +49,19 @@ def kind(request: pytest.FixtureRequest) -> ConditionKind | None:
 
 
 @pytest.fixture(params=list(JOINS))
-def config(request: pytest.FixtureRequest) -> GANConfig:
+def config(request: pytest.FixtureRequest) -> MLPConfig:
     return tiny_config(**JOINS[request.param])
 
 
 def test_the_papers_networks_have_its_parameters() -> None:
     digits = ConditionKind(10, labels=True)
-    assert count_parameters(Generator(GANConfig.paper(), 784, digits)) == 2_413_984
-    assert count_parameters(Discriminator(GANConfig.paper(), 784, digits)) == 1_224_351
+    assert count_parameters(MLPGenerator(MLPConfig.paper(), (28, 28), digits)) == 2_413_984
+    assert count_parameters(MLPDiscriminator(MLPConfig.paper(), (28, 28), digits)) == 1_224_351
 
 
-def test_shapes_and_ranges(config: GANConfig, kind: ConditionKind | None) -> None:
-    generator = randomized(Generator(config, PIXELS, kind))
-    discriminator = randomized(Discriminator(config, PIXELS, kind))
+def test_shapes_and_ranges(config: MLPConfig, kind: ConditionKind | None) -> None:
+    generator = randomized(MLPGenerator(config, (PIXELS,), kind))
+    discriminator = randomized(MLPDiscriminator(config, (PIXELS,), kind))
     condition = conditions_of(kind)
     images = generator(torch.rand(ROWS, config.noise_dim), condition)
     assert images.shape == (ROWS, PIXELS)
@@ -70,9 +70,9 @@ def test_shapes_and_ranges(config: GANConfig, kind: ConditionKind | None) -> Non
     assert discriminator(images, condition).shape == (ROWS,)
 
 
-def test_gradient_reaches_every_parameter(config: GANConfig, kind: ConditionKind | None) -> None:
-    generator = randomized(Generator(config, PIXELS, kind), seed=2)
-    discriminator = randomized(Discriminator(config, PIXELS, kind), seed=3)
+def test_gradient_reaches_every_parameter(config: MLPConfig, kind: ConditionKind | None) -> None:
+    generator = randomized(MLPGenerator(config, (PIXELS,), kind), seed=2)
+    discriminator = randomized(MLPDiscriminator(config, (PIXELS,), kind), seed=3)
     condition = conditions_of(kind)
     noise = torch.rand(ROWS, config.noise_dim, generator=torch.Generator().manual_seed(4)) - 0.5
     logits = discriminator(generator(noise, condition), condition)
@@ -86,10 +86,10 @@ def test_gradient_reaches_every_parameter(config: GANConfig, kind: ConditionKind
         assert gradient.abs().sum() > 0, name
 
 
-def test_the_condition_moves_both_networks(config: GANConfig) -> None:
+def test_the_condition_moves_both_networks(config: MLPConfig) -> None:
     kind = KINDS["labels"]
-    generator = randomized(Generator(config, PIXELS, kind))
-    discriminator = randomized(Discriminator(config, PIXELS, kind))
+    generator = randomized(MLPGenerator(config, (PIXELS,), kind))
+    discriminator = randomized(MLPDiscriminator(config, (PIXELS,), kind))
     noise = torch.rand(1, config.noise_dim).expand(3, -1)
     images = generator(noise, torch.arange(3))
     logits = discriminator(images[:1].expand(3, -1), torch.arange(3))
@@ -132,10 +132,11 @@ def test_one_place_is_dropped_by_its_own_mask() -> None:
 
 def test_generator_equals_its_formula_under_masks() -> None:
     config, kind = tiny_config(), KINDS["labels"]
-    network = randomized(Generator(config, PIXELS, kind))
+    network = MLPGenerator(config, (PIXELS,), kind)
+    randomized(network)
     p = dict(network.named_parameters())
     z, y = torch.rand(ROWS, config.noise_dim), conditions_of(kind)
-    widths = {place: width for place, (width, _) in generator_dropout(config).items()}
+    widths = {place: width for place, (width, _) in network.dropout.items()}
     masks = {place: torch.rand(ROWS, width) for place, width in widths.items()}
     noise = (z @ p["noise.weight"].T + p["noise.bias"]).clamp(min=0) * masks["noise"]
     condition = (p["condition.weight"][y] + p["condition.bias"]).clamp(min=0)
@@ -153,11 +154,12 @@ def naive_maxout(x: Tensor, weight: Tensor, bias: Tensor, pieces: int) -> Tensor
 
 def test_discriminator_equals_its_formula_under_masks() -> None:
     config, kind = tiny_config(d_input_dropout=0.2), KINDS["labels"]
-    network = randomized(Discriminator(config, PIXELS, kind))
+    network = MLPDiscriminator(config, (PIXELS,), kind)
+    randomized(network)
     p = dict(network.named_parameters())
     x, y = torch.rand(ROWS, PIXELS), conditions_of(kind)
     assert y is not None
-    places = discriminator_dropout(config, PIXELS)
+    places = network.dropout
     masks = {place: torch.rand(ROWS, width) for place, (width, _) in places.items()}
     image = naive_maxout(
         x * masks["input"], p["image.weight"], p["image.bias"], config.d_image_pieces
@@ -174,13 +176,13 @@ def test_discriminator_equals_its_formula_under_masks() -> None:
 
 
 def test_paper_drops_every_hidden_layer_and_no_input() -> None:
-    config = GANConfig.paper(d_dropout=0.4, g_dropout=0.3)
-    assert generator_dropout(config) == {
+    config = MLPConfig.paper(d_dropout=0.4, g_dropout=0.3)
+    assert MLPGenerator(config, (28, 28), None).dropout == {
         "noise": (200, 0.3),
         "condition": (1000, 0.3),
         "joint": (1200, 0.3),
     }
-    assert discriminator_dropout(config, 784) == {
+    assert MLPDiscriminator(config, (28, 28), None).dropout == {
         "image": (240, 0.4),
         "condition": (50, 0.4),
         "joint": (240, 0.4),
@@ -188,8 +190,9 @@ def test_paper_drops_every_hidden_layer_and_no_input() -> None:
 
 
 def test_a_place_with_rate_zero_has_no_mask() -> None:
-    config = GANConfig.paper(
+    config = MLPConfig.paper(
         d_dropout=0.0, d_joint_dropout=0.25, d_input_dropout=0.1, g_noise_dropout=0.0
     )
-    assert discriminator_dropout(config, 784) == {"input": (784, 0.1), "joint": (240, 0.25)}
-    assert set(generator_dropout(config)) == {"condition", "joint"}
+    discriminator = MLPDiscriminator(config, (28, 28), None)
+    assert discriminator.dropout == {"input": (784, 0.1), "joint": (240, 0.25)}
+    assert set(MLPGenerator(config, (28, 28), None).dropout) == {"condition", "joint"}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.networks.tape import Gradient
 from cgan_core.optimizers import PlayerOptimizer
 from cgan_core.schedules import learning_rate, momentum
@@ -36,7 +36,7 @@ def named(values: list[Tensor]) -> list[tuple[str, Gradient]]:
 
 
 def test_the_papers_rate_falls_from_a_tenth_to_a_millionth() -> None:
-    config = GANConfig.paper()
+    config = MLPConfig.paper()
     assert learning_rate(config, 0) == 0.1
     assert learning_rate(config, 1000) == pytest.approx(0.1 / 1.00004**1000, rel=1e-12)
     assert learning_rate(config, 287_828) > 1e-6
@@ -46,12 +46,12 @@ def test_the_papers_rate_falls_from_a_tenth_to_a_millionth() -> None:
 
 @given(st.integers(0, 10**7), st.floats(1e-6, 1), st.floats(1, 2))
 def test_the_rate_never_rises_nor_falls_below_the_least(t: int, rate: float, decay: float) -> None:
-    config = GANConfig.paper(learning_rate=rate, learning_rate_decay=decay)
+    config = MLPConfig.paper(learning_rate=rate, learning_rate_decay=decay)
     assert config.min_learning_rate <= learning_rate(config, t + 1) <= learning_rate(config, t)
 
 
 def test_the_papers_momentum_rises_linearly_over_250_epochs() -> None:
-    config = GANConfig.paper()
+    config = MLPConfig.paper()
     rises = {0: 0.5, 62.5: 0.55, 125: 0.6, 250: 0.7, 251: 0.7, 10_000: 0.7}
     for epoch, expected in rises.items():
         assert momentum(config, epoch) == pytest.approx(expected, abs=1e-12)
@@ -59,7 +59,7 @@ def test_the_papers_momentum_rises_linearly_over_250_epochs() -> None:
 
 @given(st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0, 1000), st.floats(0, 1000))
 def test_momentum_never_falls(start: float, final: float, early: float, late: float) -> None:
-    config = GANConfig.paper(momentum=start, final_momentum=final)
+    config = MLPConfig.paper(momentum=start, final_momentum=final)
     early, late = sorted((early, late))
     assert start <= momentum(config, early) <= momentum(config, late) <= max(start, final) + 1e-12
 
@@ -75,7 +75,7 @@ def test_momentum_never_falls(start: float, final: float, early: float, late: fl
     ],
 )
 def test_sgd_holds_the_rate_inside_the_velocity(changes: dict[str, Any]) -> None:
-    config = GANConfig.paper(**changes)
+    config = MLPConfig.paper(**changes)
     ours, ratio = parameters(), 0.3
     optimizer = PlayerOptimizer(config, player(ours), ratio)
     truth = [parameter.detach().double() for parameter in parameters()]
@@ -95,7 +95,7 @@ def test_sgd_holds_the_rate_inside_the_velocity(changes: dict[str, Any]) -> None
 
 
 def test_sgd_stands_still_once_the_rate_is_nothing() -> None:
-    config = GANConfig.paper(learning_rate_decay=2.0, min_learning_rate=0.0)
+    config = MLPConfig.paper(learning_rate_decay=2.0, min_learning_rate=0.0)
     ours = parameters()
     optimizer = PlayerOptimizer(config, player(ours))
     for t in (1073, 1074, 1075, 1076, 2000):
@@ -106,14 +106,14 @@ def test_sgd_stands_still_once_the_rate_is_nothing() -> None:
 
 def test_buffers_that_a_state_does_not_name_start_anew() -> None:
     """As in the checkpoints of a player that had made no step, which once had none."""
-    optimizer = PlayerOptimizer(GANConfig.paper(), player(parameters()))
+    optimizer = PlayerOptimizer(MLPConfig.paper(), player(parameters()))
     optimizer.step(named(gradients(0)), 0, 0.0)
     optimizer.load_state_dict({})
     assert not any(value.any() for value in optimizer.state_dict().values())
 
 
 def test_adam_is_pytorchs_under_the_schedule() -> None:
-    config = GANConfig.paper(
+    config = MLPConfig.paper(
         optimizer="adam", learning_rate=0.01, learning_rate_decay=1.1, adam_beta2=0.9
     )
     ours, theirs = parameters(), parameters()
@@ -131,7 +131,7 @@ def test_adam_is_pytorchs_under_the_schedule() -> None:
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_state_taken_over_goes_on_bit_for_bit(kind: str) -> None:
-    config = GANConfig.paper(optimizer=kind)
+    config = MLPConfig.paper(optimizer=kind)
     straight, halved = parameters(), parameters()
     optimizer = PlayerOptimizer(config, player(straight))
     first = PlayerOptimizer(config, player(halved))

@@ -8,9 +8,11 @@ import torch
 from tiny_data import tiny_config, tiny_splits
 
 from cgan_core import GANConfig, Trainer
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.examples import Examples
+from cgan_core.families import PER_MEMBER
 from cgan_core.member import Member
-from cgan_core.population import PER_MEMBER, Population, signature
+from cgan_core.population import Population, signature
 
 SPLITS = tiny_splits()
 
@@ -26,7 +28,7 @@ def changed(config: GANConfig, name: str) -> GANConfig:
     value = getattr(config, name)
     choices: list[Any] = [0.25, 0.75, 1.25, 3, 2, False, "adam", "gaussian", "minimax", "half_sum"]
     choices += ["uniform", "product", "sgd", "non_saturating", "sum", "empirical", "concat", True]
-    choices += ["simultaneous", "bfloat16"]
+    choices += ["simultaneous", "bfloat16", "none"]
     for choice in choices:
         if choice == value:
             continue
@@ -38,13 +40,13 @@ def changed(config: GANConfig, name: str) -> GANConfig:
 
 
 # There is one family so far.
-NAMES = [field.name for field in dataclasses.fields(GANConfig) if field.name != "family"]
+NAMES = [field.name for field in dataclasses.fields(MLPConfig) if field.name != "family"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_scalars_of_a_step_leave_the_signature_as_it_is(name: str) -> None:
     # So that either join and either update is allowed.
-    config = GANConfig.paper(
+    config = MLPConfig.paper(
         g_noise_units=100, g_condition_units=100, d_image_units=50, fresh_noise=False
     )
     assert (signature(changed(config, name)) == signature(config)) == (name in PER_MEMBER)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cgan_core import training
 from cgan_core.config import ConfigError, GANConfig
+from cgan_core.draws import Dropout
 from cgan_core.examples import Examples
 from cgan_core.member import Member
-from cgan_core.networks.mlp import discriminator_dropout, generator_dropout
 from cgan_core.optimizers import PlayerOptimizer
 from cgan_core.streams import draw_noise, keep_mask, stream
 from cgan_core.training import CheckpointError, Measurement, Trainer, next_point
@@ -63,7 +63,7 @@ class Textbook:
         self.d_losses: list[float] = []
         self.g_losses: list[float] = []
 
-    def masks(self, places: dict[str, tuple[int, float]], name: str, rows: int) -> dict[str, Any]:
+    def masks(self, places: Dropout, name: str, rows: int) -> dict[str, Any]:
         rng = stream(self.seed, name, self.t)
         return {place: keep_mask(rng, rows, *drops).double() for place, drops in places.items()}
 
@@ -71,8 +71,8 @@ class Textbook:
         rng = stream(self.seed, name, self.t)
         rows, config = self.config.batch_size, self.config
         z = draw_noise(rng, config.noise, rows, config.noise_dim).double()
-        y = self.examples.draw_conditions(rng, rows, config.fake_labels)
-        places = generator_dropout(config)
+        y = self.examples.draw_conditions(rng, rows, config.condition_sampler)
+        places = self.generator.dropout
         masks = self.masks(places, f"generator masks {update}", rows)
         return self.generator(
             z, y if y is None or y.dtype == torch.int64 else y.double(), masks
@@ -106,7 +106,7 @@ class Textbook:
     def step(self) -> None:
         config, rows = self.config, self.config.batch_size
         rate = config.learning_rate / 1.00004**self.t
-        places = discriminator_dropout(config, self.examples.pixels)
+        places = self.discriminator.dropout
         total = 0.0
         for update in range(config.d_steps):
             fake, fake_y = self.fake(f"fake {update}", update)
@@ -182,8 +182,8 @@ def test_members_start_as_the_protocol_says() -> None:
                 assert 0.5 * limit < parameter.abs().max() <= limit, name
             elif name != "image.bias":
                 assert not parameter.any(), name
-    assert not member.discriminator.image.bias.any()
-    drawn = torch.sigmoid(member.generator.image.bias)
+    assert not member.discriminator.get_parameter("image.bias").any()
+    drawn = torch.sigmoid(member.generator.get_parameter("image.bias"))
     mean = torch.from_numpy(SPLITS.train.images.reshape(60, -1).mean(0) / 255).float()
     torch.testing.assert_close(drawn, mean)
 
@@ -233,7 +233,7 @@ def test_every_epoch_shows_every_row_once(
     assert member.epoch == 2
 
 
-def test_fake_labels_follow_the_classes_or_are_uniform() -> None:
+def test_condition_sampler_follow_the_classes_or_are_uniform() -> None:
     rng = stream(0, "test")
     for kind, shares in (("empirical", [0.5, 0.25, 0.25]), ("uniform", [1 / 3, 1 / 3, 1 / 3])):
         drawn = EXAMPLES.draw_conditions(rng, 20_000, kind)
@@ -473,7 +473,7 @@ def test_divergence_is_noticed_while_it_trains() -> None:
 def test_a_parameter_that_is_not_finite_is_named() -> None:
     member = Member(tiny_config(), EXAMPLES, seed=0)
     with torch.no_grad():
-        member.generator.joint.weight[0, 0] = torch.nan
+        member.generator.get_parameter("joint.weight")[0, 0] = torch.nan
     member.check()
     assert member.infeasible == "generator.joint.weight is not finite at 0 kimg"
 

@@ -113,7 +113,7 @@ def test_the_redraw_is_the_score_of_a_second_set(
     progress = advance(run)
     evaluator = Evaluator(load_data(path=tmp_path / "tiny.npz"), runs.protocol, fold=fold)
     config, generator = run.member.config, run.trainer.model().generator
-    drawn = evaluator.draw(generator, config.noise, config.noise_dim, noise_draw, "second")
+    drawn = evaluator.draw(generator, config, noise_draw, "second")
     expected = metrics_of(evaluator.validation(drawn))
     assert progress.metrics is not None
     for metric, again in REDRAWS.items():

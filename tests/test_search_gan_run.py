@@ -134,7 +134,7 @@ def test_a_gpu_scores_what_it_trains(tmp_path: Path) -> None:
     assert progress.metrics is not None
     on_cpu = Evaluator(run.evaluator.splits, runs.protocol)
     config = run.member.config
-    samples = on_cpu.draw(run.trainer.model().images, config.noise, config.noise_dim)
+    samples = on_cpu.draw(run.trainer.model().images, config)
     expected = on_cpu.validation(samples).log_likelihood
     assert progress.metrics["validation_log_likelihood"] == pytest.approx(expected, abs=1e-2)
     run.snapshot().save(tmp_path / "saved")

@@ -204,7 +204,7 @@ def test_the_winner_is_the_state_at_its_best_score(
     assert best["metrics"].keys() >= {"label_accuracy", "precision", "memorization_ratio"}
     assert best["standard_error"] == best["metrics"]["standard_error"]
     model = Model.load(out / "best")
-    samples = evaluator.draw(model.images, model.config.noise, model.config.noise_dim)
+    samples = evaluator.draw(model.images, model.config)
     again = evaluator.validation(samples)
     assert again.log_likelihood == best["objective"]
     tested = evaluator.test(samples, evaluator.bandwidth(samples))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from search.sections import parse_duration
 from search.space import corner_points
 from search.study import SpecError, StudySpec, load_spec
@@ -101,7 +102,7 @@ def test_the_designs_example_loads(folder: Path) -> None:
 REPLACED = [
     ("study: digits", "study: a/b", "1: study: must be made of letters, digits, `-`, `_` and `.`, but got 'a/b'"),
     ("noise_dim: 64", "noise_dim: 0", "4: model.noise_dim: `1 <= noise_dim` must hold, but got noise_dim=0"),
-    ("noise_dim: 64", "nois_dim: 64", "4: model.nois_dim: must be a field of GANConfig; did you mean `noise_dim` or `noise`?"),
+    ("noise_dim: 64", "nois_dim: 64", "4: model.nois_dim: must be a hyperparameter of this family of networks; did you mean `noise_dim` or `noise`?"),
     ("noise_dim: 64", "optimizer: sgd", "11: space.optimizer: must be searched or fixed, but `model.optimizer` fixes it too"),
     ("low: 0.01", "low: 2.0", "6: space.learning_rate.low: `low <= high` must hold, but got low=2.0, high=1.0"),
     ("low: 0.01", "low: 0", "6: space.learning_rate.low: `low > 0` must hold where `log` is true, but got low=0.0"),
@@ -115,13 +116,13 @@ REPLACED = [
     ("{type: float, low: 0.01", "{type: real, low: 0.01", "6: space.learning_rate.type: must be float, int or categorical, but got 'real'"),
     ("log: true", "step: 0.3", "6: space.learning_rate.step: `high - low` must be a multiple of `step`, but got low=0.01, high=1.0, step=0.3"),
     ("log: true", "log: true, step: 0.01", "6: space.learning_rate.step: `step` must be left out where `log` is true, but got both"),
-    ("  d_dropout: {", "  d_dropuot: {", "7: space.d_dropuot: must be a field of GANConfig; did you mean `d_dropout` or `g_dropout` or `d_joint_dropout`?"),
+    ("  d_dropout: {", "  d_dropuot: {", "7: space.d_dropuot: must be a hyperparameter of this family of networks; did you mean `d_dropout` or `g_dropout` or `d_joint_dropout`?"),
     ("high: 0.6", "high: 1.2", "7: space.d_dropout.high: `0 <= d_dropout < 1` must hold, but got d_dropout=1.2"),
     ("when: {optimizer: sgd}", "when: {optimiser: sgd}", "9: space.momentum.0.when.optimiser: `when` must name another searched parameter; did you mean `optimizer`?"),
     ("when: {optimizer: sgd}", "when: {optimizer: rms}", "9: space.momentum.0.when.optimizer: `optimizer` must be able to be 'rms', but its domain has no such value"),
     ("when: {optimizer: sgd}", "when: {d_dropout: 0.0}", "9: space.momentum.0.when.d_dropout: `when` must ask for a categorical or int parameter, but `d_dropout` is a float"),
     ("when: {optimizer: sgd}", "when: {optimizer: [sgd, adam]}", "10: space.momentum.1: the `when` of two branches must not both hold, but these can"),
-    ("high: 0.6", "high: 0.6, when: {optimizer: sgd}", "7: space.d_dropout: a branch must apply where optimizer='adam', for GANConfig has no default"),
+    ("high: 0.6", "high: 0.6, when: {optimizer: sgd}", "7: space.d_dropout: a branch must apply where optimizer='adam', for it has no default"),
     ("choices: [sgd, adam]", "choices: []", "11: space.optimizer.choices: must not be empty"),
     ("choices: [sgd, adam]", "choices: [sgd, adam, sgd]", "11: space.optimizer.choices: choices must differ, but 'sgd' is there twice"),
     ("adam}}\n  optimizer: {type: categorical, choices: [sgd, adam]", "[adam, rms]}}\n  optimizer: {type: categorical, choices: [sgd, adam, rms]", "11: space.optimizer.choices: `optimizer` must be one of sgd, adam, but got optimizer='rms'"),
@@ -209,8 +210,7 @@ def test_an_integer_condition_is_checked_where_no_branch_names_the_value(folder:
         "  d_steps: {type: int, low: 1, high: 3}",
     )
     assert refusal(folder, text) == (
-        "s.yaml:7: space.d_dropout: a branch must apply where d_steps=2, "
-        "for GANConfig has no default"
+        "s.yaml:7: space.d_dropout: a branch must apply where d_steps=2, for it has no default"
     )
 
 
@@ -400,7 +400,7 @@ def test_the_budget_caps_the_stages_in_order() -> None:
 def test_a_configuration_joins_fixed_and_searched_fields() -> None:
     spec = StudySpec.from_mapping(mapping())
     config = spec.gan_config({"learning_rate": 0.2, "d_dropout": 0.1, "momentum": 0.3})
-    assert config == GANConfig(noise_dim=64, learning_rate=0.2, d_dropout=0.1, momentum=0.3)
+    assert config == MLPConfig(noise_dim=64, learning_rate=0.2, d_dropout=0.1, momentum=0.3)
 
 
 @pytest.mark.parametrize(

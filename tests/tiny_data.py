@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cgan_core.config import GANConfig
+from cgan_core.configs.mlp import MLPConfig
 from cgan_core.data import DataSplits, LabeledImages
 from cgan_core.networks import ConditionKind
 
@@ -28,9 +28,9 @@ KINDS = {
 }
 
 
-def tiny_config(**changes: object) -> GANConfig:
+def tiny_config(**changes: object) -> MLPConfig:
     """The paper's setting with a few units a layer."""
-    return GANConfig.paper(**{**SMALL, **changes})
+    return MLPConfig.paper(**{**SMALL, **changes})
 
 
 def tiny_splits(

@@ -4,7 +4,7 @@ Axis names: rows (of a mini-batch), pixels (height * width * channels), units (o
 """
 
 from cgan_core.networks.layers import ConditionKind, Masks
-from cgan_core.networks.mlp import Discriminator, Generator
+from cgan_core.networks.player import Discriminator, Generator
 from cgan_core.networks.tape import Tape
 
 __all__ = ["ConditionKind", "Discriminator", "Generator", "Masks", "Tape"]

@@ -9,7 +9,7 @@ Leading axes, where there are any, are the members of a stacked population. `tor
 return the records of a forward pass, for they are tuples of tensors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -47,6 +47,24 @@ class Gradient(NamedTuple):
         else:
             scaled = Gradient(self.a * factor, self.b).formed()  # a is the smallest to scale
             torch.add(scaled, buffer, alpha=decay, out=buffer)
+
+
+class FormedGradient(NamedTuple):
+    """A gradient that autograd has formed."""
+
+    value: Tensor
+
+    def formed(self) -> Tensor:
+        """Returns it."""
+        return self.value
+
+    def add_to(self, buffer: Tensor, factor: float, decay: float) -> None:
+        """Updates a buffer to decay * buffer + factor * gradient."""
+        buffer.mul_(decay).add_(self.value, alpha=factor)
+
+
+Gradients = Iterable[tuple[str, Gradient | FormedGradient]]
+"""With the parameter's name in its network; gone through once, made without the weights."""
 
 
 class AffineRecord(NamedTuple):
@@ -89,6 +107,7 @@ class Tape:
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self._dtype = dtype
         self.records: dict[str, Record] = {}
+        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of a batch
 
     def apply(self, place: str, layer: nn.Module, x: Tensor) -> Activations:
         """Applies an affine layer, on activations or on conditions."""
@@ -135,7 +154,7 @@ def parameter_gradients(
     records: Mapping[str, Record],
     at_outputs: Mapping[str, Activations],
     scale: Rows | None = None,
-) -> Iterator[tuple[str, Gradient]]:
+) -> Gradients:
     """Yields the gradient of each weight and bias with its name, the rows scaled."""
     for place, u in at_outputs.items():
         scaled = u if scale is None else u * scale.unsqueeze(-1)

@@ -1,0 +1,1 @@
+"""The hyperparameters of each family of networks beyond those that all have."""
