@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 
 from cgan_core.config import GANConfig
+from cgan_core.diagnostics import diagnose
 from cgan_core.evaluation import Evaluator
 from cgan_core.evaluation_noise import SampleSet
 from cgan_core.member import Member
@@ -51,6 +52,7 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         drawn = [evaluator.draw(member.generator, config, which=which) for which in sets]
         evaluator.validations(drawn)
         evaluator.guard(drawn[0])
+        diagnose(member)
         measured = time.perf_counter()
     finally:
         torch.set_num_threads(before)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cgan_core.diagnostics import diagnose
 from cgan_core.evaluation import Evaluator, Protocol
 from cgan_core.evaluation_noise import SampleSet
 from cgan_core.examples import Examples
@@ -188,7 +189,8 @@ class GANRun:
         scores = self.evaluator.validation(samples)
         likelihoods = metrics_of(scores) | redraws_of(self.evaluator.validation(others))
         guarded = self.evaluator.guard(samples).metrics
-        metrics = {**likelihoods, **guarded, **measurement.metrics}
+        game = diagnose(self.member).metrics
+        metrics = {**likelihoods, **guarded, **game, **measurement.metrics}
         generator = self.trainer.model().generator  # a copy, in the CPU's memory
         sign = 1.0 if self.runs.direction == "maximize" else -1.0
         improved = self.best.offer(sign * metrics[self.runs.metric], point, generator)
