@@ -1,0 +1,1 @@
+"""Reports, from what studies have recorded and from nothing else."""
