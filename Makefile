@@ -31,10 +31,10 @@ system:
 search: $(VENV)/.installed
 	@$(PY) -m search.run $(SPACE) $(SIZE:%=--size %) --output $(RUN) $(if $(wildcard $(RUN)/journal.jsonl),--resume)
 
-# Two processes, a file of tests each: one trains while the other waits for Ray. In the order of
+# Three processes, a file of tests each, for those with Ray mostly wait. In the order of
 # tests/conftest.py, for by itself xdist would begin the long files with Ray last.
 test: $(VENV)/.installed-dev system
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Three hosts of namespaces on this machine, which needs root; five minutes on two cores that have
 # other work too.

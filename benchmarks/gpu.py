@@ -10,11 +10,11 @@ goes the same way on toy sizes.
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ import torch
 from benchmarks.gpu_population import Job, measure_parzen, read_configurations
 from benchmarks.gpu_speed import CHANGES, Bench, measure_training
 from cgan_core.configs.mlp import MLPConfig
-from cgan_core.data import load_data
+from cgan_core.data import DataSplits, LabeledImages, load_data
+from cgan_core.data.folds import leave_out
 from cgan_core.evaluation import Evaluator, protocol_for
 
 CONFIGURATIONS = Path(__file__).with_name("gpu_configurations.json")
@@ -38,7 +39,7 @@ TINY_NETS = {
 Measure = Callable[[], dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Sizes:
     """How much is measured."""
 
@@ -72,8 +73,8 @@ class Session:
         splits = load_data("mnist")
         protocol = protocol_for(splits)
         if tiny:
-            self.configs = [tiny_net(config) for config in self.configs[:3]]
-            protocol = dataclasses.replace(protocol, num_samples=100)
+            self.configs, splits = [tiny_net(config) for config in self.configs[:3]], few(splits)
+            protocol = replace(protocol, num_samples=100, num_bandwidth_points=100)
         self.evaluator = Evaluator(splits, protocol, device)
         out.mkdir(parents=True, exist_ok=True)
 
@@ -140,6 +141,21 @@ def attempted(measure: Measure) -> dict[str, Any]:
 def tiny_net(config: MLPConfig) -> MLPConfig:
     """Returns a configuration with a few units a layer."""
     return MLPConfig(**config.to_mapping() | TINY_NETS)
+
+
+def few(splits: DataSplits, images: int = 500) -> DataSplits:
+    """Returns some images of each part."""
+
+    def some(part: LabeledImages) -> LabeledImages:
+        folds = max(2, len(part) // images)
+        return leave_out(replace(splits, train=part), 0, folds, seed=0)[1]
+
+    return replace(
+        splits,
+        train=some(splits.train),
+        validation=some(splits.validation),
+        test=some(splits.test),
+    )
 
 
 def device_name(device: str) -> str:

@@ -1,25 +1,71 @@
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from throwaway_postgres import Throwaway, throwaway_services
 
-# Two processes share the tests, and nets this small gain nothing from a second thread.
+# Three processes share the tests, and nets this small gain nothing from a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow, not wrong; pytest-timeout ends what hangs.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+
+class LocalRay:
+    """A Ray that goes on from one file that asks for it to the next."""
+
+    def __init__(self) -> None:
+        self.files: set[Path] = set()
+        self._held = ExitStack()
+        self._runs = False
+
+    def begin(self) -> None:
+        from search.cluster import ray_running
+
+        if not self._runs:
+            self._held.enter_context(ray_running("local"))
+            self._runs = True
+
+    def end(self) -> None:
+        self._held.close()
+        self._runs = False
+
+
+SHARED_RAY = LocalRay()
+
 # Begun in the background, this process and its children would ignore Ctrl-C, which is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with Ray first: they take longest and mostly wait, so the others fill the gaps."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """What takes longest comes first, so that no process is left with it at the end.
+
+    Of the files with Ray, those that share one come first, so that it is begun once a process.
+    """
+
+    def having(has: Callable[[pytest.Item], Any]) -> set[Path]:
+        return {item.path for item in items if has(item)}
+
+    SHARED_RAY.files = having(lambda item: "local_ray" in getattr(item, "fixturenames", ()))
+    ranks = [
+        SHARED_RAY.files,
+        having(lambda item: item.get_closest_marker("ray")),
+        having(lambda item: item.get_closest_marker("slow")),
+    ]
+    items.sort(key=lambda item: [item.path not in files for files in ranks])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The other files test what is done where no Ray runs, or begin their own."""
+    if item.path not in SHARED_RAY.files:
+        SHARED_RAY.end()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,16 +93,16 @@ def mlflow_on_postgres() -> Iterator[Throwaway]:
         yield services
 
 
+@pytest.fixture(scope="session")
+def ray_to_share() -> Iterator[LocalRay]:
+    yield SHARED_RAY
+    SHARED_RAY.end()
+
+
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One local Ray for the tests of a file, apart from any other on this machine.
-
-    It ends with the file: others test what is done where no Ray runs.
-    """
-    from search.cluster import ray_running
-
-    with ray_running("local"):
-        yield
+def local_ray(ray_to_share: LocalRay) -> None:
+    """One local Ray for the files of this process that ask for it, apart from any other."""
+    ray_to_share.begin()
 
 
 @pytest.fixture

@@ -278,13 +278,13 @@ def test_resuming_is_going_straight(
     config = tiny_config(optimizer=optimizer, **play)
     straight = Trainer(config, splits, seeds=5)
     first, second = Trainer(config, splits, seeds=5), Trainer(config, splits, seeds=5)
-    whole = of(straight)
+    whole = of(straight, total=0.15)
     early = of(first, total=steps // 5 * 0.05)
     first.advance(steps - first.members[0].t)
     first.save(tmp_path)
     second.load(tmp_path)
     assert second.elapsed_seconds == first.elapsed_seconds
-    rest = of(second)
+    rest = of(second, total=0.15)
     assert results(early + rest) == results(whole)
     assert equal(straight.members[0], second.members[0])
 

@@ -36,7 +36,7 @@ def trial(fold: int | None, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_run_trains_on_the_other_folds_alone(tmp_path: Path) -> None:
-    run = runs_of_folds(tmp_path)("cpu", 1).open(trial(2))
+    run = runs_of_folds(tmp_path, kimg_per_trial=0.2)("cpu", 1).open(trial(2))
     finish(run)
     rest, _ = leave_out(load_data(path=tmp_path / "tiny.npz"), 2, FOLDS, seed=0)
     plain = Trainer(run.member.config, rest, TRIAL["seed"])
@@ -57,7 +57,7 @@ def test_the_points_of_a_run_are_those_of_its_fold(tmp_path: Path) -> None:
 
 def test_the_number_of_folds_changes_nothing_where_none_is_left_out(tmp_path: Path) -> None:
     folded, whole = (runs_of_folds(tmp_path, folds)("cpu", 1) for folds in (FOLDS, 1))
-    found = [finish(lanes.open(trial(None))) for lanes in (folded, whole)]
+    found = [[advance(lanes.open(trial(None)))] for lanes in (folded, whole)]
     assert [p.metrics for p in found[0]] == [p.metrics for p in found[1]]
 
 

@@ -12,6 +12,7 @@ import pytest
 from closed_form import ClosedFormRuns, Fault, open_history, study
 from tiny_study import write_space
 
+from search.cluster import ray_running
 from search.command_line import USER_ERROR
 from search.run import main
 from search.secrets import redacted
@@ -105,9 +106,9 @@ def arguments_with_a_secret() -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def planted() -> Iterator[None]:
-    """Secrets in the environment, before Ray and its workers take it over.
+    """Secrets in the environment, and a Ray whose workers have taken it over.
 
     Not Ray's own: this process would keep it for the Ray of other tests.
     """
@@ -115,12 +116,13 @@ def planted() -> Iterator[None]:
         for name, value in IN_ENVIRONMENT.items():
             if name != "RAY_AUTH_TOKEN":
                 patch.setenv(name, value)
-        yield
+        with ray_running("local"):
+            yield
 
 
 @pytest.mark.ray
 def test_what_a_trial_raises_is_cleaned_wherever_it_is_written(
-    planted: None, local_ray: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    planted: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from ray import cloudpickle
 
