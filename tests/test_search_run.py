@@ -582,7 +582,7 @@ def test_a_signal_waits_until_processes_are_started() -> None:
 
 
 def test_a_space_that_is_refused_is_so_without_waiting_for_imports(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text("study: tiny\nschedular: none\n")
+    rewrite("scheduler:", "schedular:")(folder)
     code = (
         "import sys; from search.run import main; code = main(['tiny.yaml']); "
         "print(code, *sorted({'torch', 'ray', 'mlflow', 'optuna', 'scipy'} & {*sys.modules}))"
