@@ -175,7 +175,10 @@ class Journal:
         self.close()
 
     def _check_size(self) -> None:
-        size = os.fstat(self._file).st_size
+        try:
+            size = os.fstat(self._file).st_size
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be appended to: {error.strerror}") from error
         if size != self._size:
             self.close()  # what is there is another's, and not to be cut
             raise JournalError(

@@ -27,6 +27,8 @@ def sigterm_blocked() -> Iterator[None]:
 def shut_down() -> None:
     """Ends a Ray that hears no SIGTERM: `ray.shutdown` would wait a second for each process."""
     node = ray._private.worker._global_node
+    if node is None:  # it was ended already
+        return
     servers = [info.process.pid for infos in node.all_processes.values() for info in infos]
     below = []  # those of a node manager that is killed would look for it for a minute
     for pid in servers:
