@@ -1,10 +1,7 @@
 """The journal of a study: events appended and fsynced, one JSON object a line."""
 
 import errno
-import fcntl
 import os
-import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -12,6 +9,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from search.events import Event, from_line, to_line
+from search.journal_lock import LockHeldError, holder_of, take_lock
 
 
 class JournalError(ValueError):
@@ -111,17 +109,7 @@ class Journal:
     @staticmethod
     def writer(path: Path) -> str | None:
         """Names the process that has a journal open for writing, None where none has."""
-        try:
-            lock = os.open(path.with_suffix(".lock"), os.O_RDONLY)
-        except OSError:
-            return None  # nobody ever had
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: see `_lock_soon`
-        except BlockingIOError:
-            return _holder(lock)
-        finally:
-            os.close(lock)
-        return None
+        return holder_of(path.with_suffix(".lock"))
 
     def append(self, *events: Event) -> None:
         """Appends events and returns once they are on disk (one fsync for all).
@@ -169,7 +157,7 @@ class Journal:
             others = {*self.path.parent.iterdir()} - {self.path, lock}
             if self._file >= 0 and self._size == 0 and not others:
                 self.path.unlink()
-                lock.unlink()  # while it is held: see `_take_lock`
+                lock.unlink()  # while it is held: see `take_lock`
                 if self._made_folder:
                     self.path.parent.rmdir()
         self.close()
@@ -245,46 +233,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _take_lock(path: Path) -> int:
-    name = path.with_suffix(".lock")
-    while True:
-        lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _lock_soon(lock):
-            refusal = _locked(path, _holder(lock))
-            os.close(lock)
-            raise refusal
-        if _is_at(name, lock):
-            break
-        os.close(lock)  # it was discarded between the two
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return lock
-
-
-def _is_at(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-def _lock_soon(lock: int) -> bool:
-    """Takes the lock; asks a few times, for `Journal.writer` holds it for an instant."""
-    for pause in (0.01, 0.05, 0.1, None):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if pause is not None:
-                time.sleep(pause)
-        else:
-            return True
-    return False
-
-
-def _holder(lock: int) -> str:
-    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-
-
 def _check_writable(existing: Path, folder: Path) -> None:
     """Raises what making `folder`, of which so much exists, would raise."""
     number = 0
@@ -294,6 +242,13 @@ def _check_writable(existing: Path, folder: Path) -> None:
         number = errno.EACCES
     if number:
         raise OSError(number, os.strerror(number))
+
+
+def _take_lock(path: Path) -> int:
+    try:
+        return take_lock(path.with_suffix(".lock"))
+    except LockHeldError as held:
+        raise _locked(path, held.holder) from None
 
 
 def _locked(path: Path, holder: str) -> JournalLocked:
