@@ -94,15 +94,17 @@ def run_study(
     pack = 1 if wanted.pack == "auto" else wanted.pack
     check_fits(TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial, pack), address)
     # The record is opened before the data are read: a folder in use is told at once.
-    with _opened(spec, folder, resume=resume) as history, _told_apart(history):
+    with ExitStack() as stack:
+        with signals_held_back():
+            history = stack.enter_context(_opened(spec, folder, resume=resume))
+            stack.enter_context(_told_apart(history))
         prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
-        with ExitStack() as stack:
-            with signals_held_back():
-                stack.enter_context(ray_running(address, without_token=without_token))
-            check_shared(folder)
-            place = Place.found(prepared, history.ledger, screen, max_concurrent)
-            session = Session(prepared, history, tracker, screen, place, look_again=look_again)
-            return session.run(extension)
+        with signals_held_back():
+            stack.enter_context(ray_running(address, without_token=without_token))
+        check_shared(folder)
+        place = Place.found(prepared, history.ledger, screen, max_concurrent)
+        session = Session(prepared, history, tracker, screen, place, look_again=look_again)
+        return session.run(extension)
 
 
 def _opened(spec: StudySpec, folder: Path, *, resume: bool) -> History:

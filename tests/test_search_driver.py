@@ -233,8 +233,8 @@ def test_a_finished_study_can_be_extended(
         progress=False,
     )
     assert_whole(finished.output, 7)
-    assert meanwhile
-    assert all(shown == finished.summary for shown in meanwhile)
+    assert len(meanwhile) > 2
+    assert all(shown == finished.summary for shown in meanwhile[:-1])  # the last closes the study
     assert sum(summary["trials"].values()) == 7
     assert summary["stages"] == {
         "manual": 2,
