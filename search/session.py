@@ -126,7 +126,7 @@ class Session:
         place = self._place
         concurrent = min(place.concurrent, self._spec.budget.trials)
         cost = self._prepared.estimate(concurrent, place.resources.pack)
-        if self._history.ledger.study is None:
+        if not self._history.ledger.sessions:
             for line in describe(self._spec, cost):
                 self._screen.say(line)
         self._lines = self._prepared.lines()
