@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float32, Int64
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from cgan_core.data.mnist import cache_folder
 from cgan_core.examples import Examples
 from cgan_core.replacing import replacing
 from cgan_core.streams import keep_mask, stream
-from cgan_core.tensor_files import TensorFileError, read_tensors
+from cgan_core.tensor_files import TensorFileError, read_tensors, write_tensors
 
 HIDDEN_UNITS, FEATURES = 256, 64
 BATCH_SIZE, MAX_STEPS, MAX_EPOCHS = 100, 2_000, 30
@@ -57,7 +56,7 @@ class Classifier:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
-                save_file(dict(classifier.weights), partial)
+                write_tensors(dict(classifier.weights), partial)
         return classifier
 
     @torch.no_grad()

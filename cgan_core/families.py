@@ -4,12 +4,14 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.configs.mlp import MLPConfig
-from cgan_core.networks import ConditionKind, Discriminator, Generator
-from cgan_core.networks.mlp import MLPDiscriminator, MLPGenerator
+
+if TYPE_CHECKING:
+    from cgan_core.networks import ConditionKind, Discriminator, Generator
 
 ImageShape = tuple[int, ...]
 
@@ -25,8 +27,8 @@ class Family:
     """
 
     config: type[GANConfig]
-    generator: Callable[[Any, ImageShape, ConditionKind | None], Generator]
-    discriminator: Callable[[Any, ImageShape, ConditionKind | None], Discriminator]
+    generator: "Callable[[Any, ImageShape, ConditionKind | None], Generator]"
+    discriminator: "Callable[[Any, ImageShape, ConditionKind | None], Discriminator]"
 
     @property
     def fields(self) -> "dict[str, dataclasses.Field[Any]]":
@@ -40,8 +42,17 @@ class Family:
         return {k: spec.default for k, spec in self.fields.items() if spec.default is not missing}
 
 
+def _late(module: str, network: str) -> Callable[..., Any]:
+    """Imports a network when one is made: to check hyperparameters takes no PyTorch."""
+
+    def make(*given: Any) -> Any:
+        return getattr(import_module(f"cgan_core.networks.{module}"), network)(*given)
+
+    return make
+
+
 FAMILIES: Mapping[str, Family] = {
-    "mlp": Family(MLPConfig, MLPGenerator, MLPDiscriminator),
+    "mlp": Family(MLPConfig, _late("mlp", "MLPGenerator"), _late("mlp", "MLPDiscriminator")),
 }
 DEFAULT_FAMILY = "mlp"
 

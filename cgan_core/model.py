@@ -7,16 +7,16 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.families import FAMILIES, config_of
 from cgan_core.networks import ConditionKind, Generator
 from cgan_core.replacing import replacing
-from cgan_core.tensor_files import read_tensors
+from cgan_core.tensor_files import read_tensors, write_tensors
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+BEST_FOLDER = "best"  # where a study keeps that of its winner
 
 
 class ModelError(ValueError):
@@ -59,7 +59,7 @@ class Model:
         """Writes the two files; the JSON comes last, so its presence says that both are whole."""
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / WEIGHTS_FILE) as partial:
-            save_file(self.generator.state_dict(), partial)
+            write_tensors(self.generator.state_dict(), partial)
         kind = self.condition
         description = {
             "model": self.config.to_mapping(),
@@ -89,7 +89,9 @@ class Model:
             )
         except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0] if not isinstance(error, ConfigError) else error
-            raise ModelError(f"{folder}: holds no whole model ({reason})") from error
+            inside = folder / BEST_FOLDER
+            hint = f"; did you mean {inside}?" if (inside / CONFIG_FILE).exists() else ""
+            raise ModelError(f"{folder}: holds no whole model ({reason}){hint}") from error
 
     def images(
         self, noise: Float[Tensor, "rows noise_dim"], conditions: Tensor | None

@@ -4,12 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.networks import Generator
 from cgan_core.replacing import replacing
-from cgan_core.tensor_files import read_tensors
+from cgan_core.tensor_files import read_tensors, write_tensors
 
 WEIGHTS_FILE, SCORE_FILE = "best.safetensors", "best.json"
 
@@ -41,7 +40,7 @@ class BestState:
         if self.parameters is None:
             return
         with replacing(folder / WEIGHTS_FILE) as partial:
-            save_file(self.parameters, partial)
+            write_tensors(self.parameters, partial)
         score = {"score": self.score, "kimg": self.kimg}
         with replacing(folder / SCORE_FILE) as partial:
             partial.write_text(json.dumps(score))

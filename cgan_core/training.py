@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan_core.config import GANConfig
@@ -19,7 +18,7 @@ from cgan_core.member import Member
 from cgan_core.model import Model
 from cgan_core.population import Population, signature
 from cgan_core.replacing import replacing
-from cgan_core.tensor_files import read_tensors
+from cgan_core.tensor_files import read_tensors, write_tensors
 
 STATE_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
 
@@ -58,7 +57,7 @@ class Checkpoint:
         """Writes tensors as safetensors, the rest as JSON, each whole or not."""
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / STATE_FILE) as partial:
-            save_file(self.state, partial)
+            write_tensors(self.state, partial)
         with replacing(folder / PROGRESS_FILE) as partial:
             partial.write_text(json.dumps(self.progress))
 

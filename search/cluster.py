@@ -13,6 +13,8 @@ from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
 from search.autoscaling import nodes_to_come
+from search.job_address import tunnel
+from search.ray_shield import shut_down, sigterm_blocked
 from search.ray_token import (
     MODE_VARIABLE,
     asks_for_token,
@@ -82,13 +84,17 @@ def ray_running(address: str = "auto", *, without_token: bool = False) -> Iterat
     else:
         _check_token(where or str(_found()), without_token=without_token)
     try:
-        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        with sigterm_blocked():
+            ray.init(where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError) as error:
         raise ClusterError(_no_answer(where or "auto", str(error))) from None
     try:
         yield
     finally:
-        ray.shutdown()
+        if where == "local":
+            shut_down()
+        else:
+            ray.shutdown()
 
 
 def _resolve(address: str) -> str | None:
@@ -166,9 +172,12 @@ def _answers(address: str) -> bool:
 
 
 def _no_answer(address: str, cause: str) -> str:
+    host, _, port = address.rpartition(":")
+    near = host in ("127.0.0.1", "localhost")  # it may be that of a job server that is elsewhere
+    forwarded = f"open the tunnel to its head again (`{tunnel(port)}`), " if near else ""
     return (
-        f"no Ray cluster answers at {address!r} ({cause}); start one with `ray start --head`, "
-        "or give `--address local`"
+        f"no Ray cluster answers at {address!r} ({cause}); {forwarded}start one with `ray start "
+        "--head`, or give `--address local`"
     )
 
 

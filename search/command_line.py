@@ -27,7 +27,7 @@ def carry_out(
     """Runs a command on what `parser` makes of `arguments`; returns its exit code.
 
     None stands for the words that Python was called with. An error that is not one of
-    `user_errors` is a fault of ours.
+    `user_errors` is a fault of ours. Ctrl-C ends a command that leaves nothing half done.
     """
     try:
         options = parser.parse_args(arguments)
@@ -38,6 +38,8 @@ def carry_out(
     except user_errors as error:
         sys.stderr.write(f"{error}\n")
         return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def public_uri(text: str) -> str:
@@ -62,6 +64,8 @@ def extra_trials(text: str) -> int:
         ValueError: The text is not such.
     """
     digits = text.removeprefix("+")
+    if digits == text and digits.isdecimal() and int(digits):
+        raise ValueError(f"is added to the budget, so write +{text} for {text} trials more")
     if digits == text or not digits.isdecimal() or int(digits) < 1:
         raise ValueError(f"must be a whole number above zero such as +20, but got {text!r}")
     return int(digits)

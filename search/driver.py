@@ -1,6 +1,5 @@
 """Runs a study from its spec to its summary: what `python -m search.run` and notebooks call."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,6 @@ from search.events import SessionOpened
 from search.extension import refusal_of_trials
 from search.history import History
 from search.ledger import LedgerError
-from search.outcome import SUMMARY_NAME
 from search.prepared import PreparedStudy
 from search.redelivery import last_close, open_record
 from search.requests import waiting
@@ -23,6 +21,7 @@ from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import StudySpec, load_spec
 from search.study_file import StudyError, check_same_spec, read_study
 from search.study_folder import check_free, default_output, never_begun, out_of_order
+from search.summary import SUMMARY_NAME, read_summary
 from search.tracking import Tracker
 
 __all__ = ["StudyInterrupted", "default_output", "run_study"]
@@ -82,30 +81,35 @@ def run_study(
     )
     if refusal := refusal_of_trials(spec, extra_trials):
         raise StudyError(f"{folder}: {refusal}")
-    resume = resume and not never_begun(folder)
+    if resume and never_begun(folder):
+        screen.say(f"NOTE: nothing is recorded in {folder} yet, so the study begins")
+        resume = False
     extended = extra_trials > 0 or extra_seconds > 0 or look_again
     asked = extended or bool(waiting(folder))
     if resume and not asked and (folder / SUMMARY_NAME).exists():
-        return _read_finished(spec, folder, tracker)
+        summary = _read_finished(spec, folder, tracker)
+        if summary is not None:
+            return summary
     wanted = spec.resources
     pack = 1 if wanted.pack == "auto" else wanted.pack
     check_fits(TrialResources(wanted.cpus_per_trial, wanted.gpus_per_trial, pack), address)
-    # The record is opened before the data are read: a folder in use is told at once, and a start
-    # that is cut short while they are fetched can be resumed.
-    with _opened(folder, resume=resume) as history, _told_apart(history):
+    # The record is opened before the data are read: a folder in use is told at once.
+    with ExitStack() as stack:
+        with signals_held_back():
+            history = stack.enter_context(_opened(spec, folder, resume=resume))
+            stack.enter_context(_told_apart(history))
         prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
-        with ExitStack() as stack:
-            with signals_held_back():
-                stack.enter_context(ray_running(address, without_token=without_token))
-            check_shared(folder)
-            place = Place.found(prepared, history.ledger, screen, max_concurrent)
-            session = Session(prepared, history, tracker, screen, place, look_again=look_again)
-            return session.run(extension)
+        with signals_held_back():
+            stack.enter_context(ray_running(address, without_token=without_token))
+        check_shared(folder)
+        place = Place.found(prepared, history.ledger, screen, max_concurrent)
+        session = Session(prepared, history, tracker, screen, place, look_again=look_again)
+        return session.run(extension)
 
 
-def _opened(folder: Path, *, resume: bool) -> History:
+def _opened(spec: StudySpec, folder: Path, *, resume: bool) -> History:
     if not resume:
-        check_free(folder)
+        check_free(spec, folder)
         return History.create(folder)
     read_study(folder)  # says best what is missing
     try:
@@ -116,7 +120,7 @@ def _opened(folder: Path, *, resume: bool) -> History:
 
 @contextmanager
 def _told_apart(history: History) -> Iterator[None]:
-    """Tells an interrupt that left something to resume from one that came too early for that."""
+    """Tells what left something to resume from what came too early, of which nothing is left."""
     before = len(history.ledger.sessions)
     try:
         yield
@@ -124,17 +128,24 @@ def _told_apart(history: History) -> Iterator[None]:
         if len(history.ledger.sessions) > before:
             raise StudyInterrupted from None
         raise
+    finally:
+        if history.ledger.study is None:  # refused, or cut short: it must not look like a study
+            history.discard()
 
 
-def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any]:
+def _read_finished(spec: StudySpec, folder: Path, tracker: Tracker) -> dict[str, Any] | None:
     """Returns the summary of a study that has ended, after delivering what MLflow lacks of it.
+
+    None where it was gone on with since then, and not to an end.
 
     Raises:
         StudyError: if it is another study than `spec`.
     """
     check_same_spec(spec, read_study(folder)["spec"], folder)
-    summary: dict[str, Any] = json.loads((folder / SUMMARY_NAME).read_text())
     with History.resume(folder) as history:
+        summary = read_summary(folder, history.ledger)
+        if summary is None:
+            return None
         if history.ledger.session_open:  # killed after its last file, before its last line
             history.append(last_close(history.journal.found, finished=True))
         open_record(history, tracker)

@@ -5,6 +5,7 @@ byte for byte to who has the token: the one port of the tunnel is enough, nothin
 no further job is started.
 """
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable
@@ -21,8 +22,12 @@ TRIES = 3  # at a piece that comes whole, and is another
 
 
 def job_prefix(name: str) -> str:
-    """Returns how the names of all jobs begin that run the study in a folder of this name."""
-    return f"cgan.{re.sub(r'[^A-Za-z0-9_-]', '_', name)}."
+    """Returns how the names of all jobs begin that run the study in a folder of this name.
+
+    And of no other name: those of `a.b` and `a_b` differ in what their digests are.
+    """
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"cgan.{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.{digest}."
 
 
 def parcel_name(job: str) -> str:

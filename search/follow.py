@@ -38,7 +38,10 @@ class Patience:
     def lost(self, error: Exception) -> None:
         """Waits for a better time."""
         if not self._wait:
-            self._say(f"connection lost ({_short(error)}); the study goes on; trying again")
+            self._say(
+                f"connection lost ({_short(error)}); the study goes on; trying again (is the "
+                "tunnel still open?)"
+            )
         self._wait = min(max(WAIT_SECONDS[0], 2 * self._wait), WAIT_SECONDS[1])
         time.sleep(self._wait)
 

@@ -97,6 +97,10 @@ class History:
         for listener in self._listeners:
             listener(event)
 
+    def discard(self) -> None:
+        """Releases the journal and leaves no trace of it where nothing was recorded."""
+        self.journal.discard()
+
     def close(self) -> None:
         """Releases the journal; what is recorded stays."""
         self.journal.close()

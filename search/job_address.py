@@ -46,19 +46,20 @@ def find_job_server(address: str) -> JobAddress | None:
         if explicit:
             raise SubmitError(
                 f"no job server of a Ray cluster answers at {named}; is the tunnel to its head "
-                f"open? It is opened by `{_tunnel(port)}`"
+                f"open? It is opened by `{tunnel(port)}`"
             )
         return None
     if url.scheme == "http" and not _is_this_machine(host):
         raise SubmitError(
             f"--address {named}: the token would go through the network in the clear; open a "
-            f"tunnel by `{_tunnel(port, host)}` and give `--address 127.0.0.1:{port}`"
+            f"tunnel by `{tunnel(port, host)}` and give `--address 127.0.0.1:{port}`"
         )
     shown = f"[{host}]" if ":" in host else host
     return JobAddress(f"{url.scheme}://{shown}:{port}", mode != "disabled")
 
 
-def _tunnel(port: int, host: str = "HEAD") -> str:
+def tunnel(port: int | str, host: str = "HEAD") -> str:
+    """Returns the command that brings a port of a machine here."""
     return f"ssh -N -L {port}:127.0.0.1:{port} {host}"
 
 

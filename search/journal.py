@@ -1,16 +1,15 @@
 """The journal of a study: events appended and fsynced, one JSON object a line."""
 
 import errno
-import fcntl
 import os
-import socket
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError
 
 from search.events import Event, from_line, to_line
+from search.journal_lock import LockHeldError, holder_of, take_lock
 
 
 class JournalError(ValueError):
@@ -34,10 +33,11 @@ class Journal:
         found: The events that it held when it was opened.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, *, made_folder: bool = False) -> None:
         """Takes over `lock`; `Journal.open` is the way in."""
         self.path = path
         self._lock = lock
+        self._made_folder = made_folder
         data = path.read_bytes() if path.exists() else b""
         self.found, self._size = _parse(path, data)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -62,10 +62,11 @@ class Journal:
         if not create and not path.is_file():
             raise JournalError(f"{path.parent}: holds no study ({path.name} is missing)")
         try:
+            made_folder = not path.parent.exists()
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
             try:
-                journal = cls(path, lock)
+                journal = cls(path, lock, made_folder=made_folder)
                 _sync_folder(path.parent)
             except BaseException:
                 os.close(lock)
@@ -74,7 +75,7 @@ class Journal:
             raise JournalError(f"{path}: must be writable, but: {error.strerror}") from error
         if create and journal.found:
             journal.close()
-            raise JournalExists(f"{path.parent}: a study is recorded here already")
+            raise _exists(path)
         return journal
 
     @staticmethod
@@ -90,7 +91,7 @@ class Journal:
         if holder := Journal.writer(path):
             raise _locked(path, holder)
         if path.exists() and Journal.read(path) and create:
-            raise JournalExists(f"{path.parent}: a study is recorded here already")
+            raise _exists(path)
 
     @staticmethod
     def read(path: Path) -> list[Event]:
@@ -108,27 +109,22 @@ class Journal:
     @staticmethod
     def writer(path: Path) -> str | None:
         """Names the process that has a journal open for writing, None where none has."""
-        try:
-            lock = os.open(path.with_suffix(".lock"), os.O_RDONLY)
-        except OSError:
-            return None  # nobody ever had
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: see `_lock_soon`
-        except BlockingIOError:
-            return _holder(lock)
-        finally:
-            os.close(lock)
-        return None
+        return holder_of(path.with_suffix(".lock"))
 
     def append(self, *events: Event) -> None:
         """Appends events and returns once they are on disk (one fsync for all).
 
+        A disk that refuses is not asked again: after an fsync that failed nobody knows what is on
+        disk, and a study that stops is gone on with by `--resume`.
+
         Raises:
-            JournalError: The disk refused, say because it is full, or the journal is closed;
-                nothing was appended.
+            JournalError: The disk refused, say because it is full, another process has written
+                here (locks may be none on a network), or the journal is closed; nothing was
+                appended.
         """
         if self._file < 0:
             raise JournalError(f"{self.path}: must be open, but is closed")
+        self._check_size()
         data = b"".join(to_line(event) for event in events)
         try:
             written = 0
@@ -150,6 +146,35 @@ class Journal:
             os.close(self._lock)
             self._file = self._lock = -1
 
+    def discard(self) -> None:
+        """Closes it, and takes back what `open` made where nothing was recorded.
+
+        A folder that holds more than that, such as the `study.json` of a start that failed in
+        between, stays as it is.
+        """
+        lock = self.path.with_suffix(".lock")
+        with suppress(OSError):
+            others = {*self.path.parent.iterdir()} - {self.path, lock}
+            if self._file >= 0 and self._size == 0 and not others:
+                self.path.unlink()
+                lock.unlink()  # while it is held: see `take_lock`
+                if self._made_folder:
+                    self.path.parent.rmdir()
+        self.close()
+
+    def _check_size(self) -> None:
+        try:
+            size = os.fstat(self._file).st_size
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be appended to: {error.strerror}") from error
+        if size != self._size:
+            self.close()  # what is there is another's, and not to be cut
+            raise JournalError(
+                f"{self.path}: must have the {self._size} bytes that this process knows of, but "
+                f"has {size}: another one writes it too, so this storage keeps no locks; end the "
+                "other, or all drivers but one, then --resume"
+            )
+
     def _cut(self) -> None:
         """Cuts off what is not whole lines: half a line must not begin the next one."""
         try:
@@ -158,6 +183,13 @@ class Journal:
         except OSError as error:
             self.close()
             raise JournalError(f"{self.path}: cannot be truncated: {error.strerror}") from error
+
+
+def _exists(path: Path) -> JournalExists:
+    return JournalExists(
+        f"{path.parent}: a study is recorded here already; name another folder by --output, or go "
+        "on with that one by --resume (`resume=True`)"
+    )
 
 
 def _parse(path: Path, data: bytes) -> tuple[list[Event], int]:
@@ -201,34 +233,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _take_lock(path: Path) -> int:
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    if not _lock_soon(lock):
-        refusal = _locked(path, _holder(lock))
-        os.close(lock)
-        raise refusal
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return lock
-
-
-def _lock_soon(lock: int) -> bool:
-    """Takes the lock; asks a few times, for `Journal.writer` holds it for an instant."""
-    for pause in (0.01, 0.05, 0.1, None):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if pause is not None:
-                time.sleep(pause)
-        else:
-            return True
-    return False
-
-
-def _holder(lock: int) -> str:
-    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-
-
 def _check_writable(existing: Path, folder: Path) -> None:
     """Raises what making `folder`, of which so much exists, would raise."""
     number = 0
@@ -238,6 +242,13 @@ def _check_writable(existing: Path, folder: Path) -> None:
         number = errno.EACCES
     if number:
         raise OSError(number, os.strerror(number))
+
+
+def _take_lock(path: Path) -> int:
+    try:
+        return take_lock(path.with_suffix(".lock"))
+    except LockHeldError as held:
+        raise _locked(path, held.holder) from None
 
 
 def _locked(path: Path, holder: str) -> JournalLocked:

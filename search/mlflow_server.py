@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,8 @@ class MlflowServer:
         while process.is_alive() and time.monotonic() < deadline:
             if (problem := self.problem()) is None:
                 return
+            if problem == self.refusal:
+                raise ServicesError(problem)
             time.sleep(0.1)
         raise ServicesError(
             f"the MLflow server did not start: {problem}\n"
@@ -151,9 +154,22 @@ class MlflowServer:
         try:
             self._ask("health")
             self._ask("api/2.0/mlflow/experiments/search?max_results=1")
+        except urllib.error.HTTPError as error:
+            return (
+                self.refusal if error.code == HTTPStatus.UNAUTHORIZED else f"{self.uri}: {error}"
+            )
         except (OSError, ValueError) as error:
             return f"{self.uri}: {error}"
         return None
+
+    @property
+    def refusal(self) -> str:
+        """What is said of a server that runs, and takes another password than the one on file."""
+        secret = self._state.secret("admin-password")
+        return (
+            f"{self.uri}: refuses the password of user {ADMIN} in {secret}: it was changed inside "
+            "MLflow. Write the new one into that file, then `python -m search.services up` again"
+        )
 
     def version(self) -> str | None:
         """Returns the version of the one that runs; None where it does not answer."""

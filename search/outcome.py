@@ -7,7 +7,7 @@ from typing import Any
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
 from cgan_core.evaluation import Evaluator
-from cgan_core.model import Model
+from cgan_core.model import BEST_FOLDER, Model
 from cgan_core.pictures import class_grid, save_grid, to_bytes
 from cgan_core.stopping import BestState
 from search.checkpoints import checkpoint_folder
@@ -23,9 +23,8 @@ from search.record import write_json_atomic
 from search.run_state import RunState
 from search.shadow import FalseKills
 from search.study import StudySpec
+from search.summary import SUMMARY_NAME
 from search.trial import TrialState
-
-SUMMARY_NAME, BEST_FOLDER = "summary.json", "best"
 
 
 def winner_of(spec: StudySpec, ledger: Ledger, lines: Lines) -> TrialState | None:
@@ -183,6 +182,7 @@ class Closing:
             "stages": self._ledger.count_by_stage(),
             "constraints": list(self._spec.objective.constraints),
             "measurements": sum(len(t.measurements) for t in self._ledger.trials.values()),
+            "sessions": len(self._ledger.sessions),
             "elapsed_seconds": self._ledger.spent_seconds,
             "tracking_uri": tracking_uri,
             "dataset": self._dataset(),

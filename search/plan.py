@@ -4,6 +4,7 @@ import math
 
 from search.confirming import kept_back_seconds
 from search.estimate import Estimate, brackets_of, duration, survivors_of
+from search.ledger import Ledger
 from search.study import StudySpec
 
 
@@ -18,6 +19,21 @@ def describe(spec: StudySpec, cost: Estimate) -> list[str]:
         f"{cost.device_seconds_at_most / 3600:.1f}",
         f"disk        at most {size(cost.disk_bytes)}",
     ]
+
+
+def describe_rest(spec: StudySpec, ledger: Ledger, concurrent: int, seconds: float) -> str:
+    """Says what is left of a study that is gone on with.
+
+    Args:
+        spec: the study.
+        ledger: all that happened, what extends it included.
+        concurrent: trials at a time.
+        seconds: what is left of search and confirmation.
+    """
+    planned = spec.budget.trials + ledger.added_trials
+    ended = sum(trial.state != "RUNNING" for trial in ledger.trials.values())
+    trials = f"{max(planned - ended, 0)} of {planned} trials, {concurrent} at a time"
+    return f"left        {trials}: about {duration(seconds)}"
 
 
 def describe_trials(spec: StudySpec, cost: Estimate) -> list[str]:

@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from search.domains import CategoricalDomain, Domain
-from search.explore import changeable
 from search.spec_errors import Problem
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ def check_population(spec: "StudySpec") -> Iterator[Problem]:
     interval, kind = scheduler.interval_kimg, scheduler.kind
     if not scheduler.population or interval is None:
         return
+    from search.explore import changeable  # late: it takes SciPy, and few studies are populations
+
     path = ("scheduler", "interval_kimg")
     if interval >= budget.kimg_per_trial:
         got = f"interval_kimg={interval}, kimg_per_trial={budget.kimg_per_trial}"

@@ -211,7 +211,11 @@ def _check_metrics(spec: StudySpec, absent: frozenset[str], lacking: str) -> Non
         )
     for position, aim in enumerate(spec.objective.also):
         if aim.metric in absent:
-            raise StudyError(f"objective.also.{position}.metric: {aim.metric} {lacking}")
+            raise StudyError(
+                f"objective.also.{position}.metric: {aim.metric} {lacking}; name another metric"
+            )
     for position, bound in enumerate(spec.objective.bounds):
         if bound.metric in absent:
-            raise StudyError(f"objective.constraints.{position}: {bound.metric} {lacking}")
+            raise StudyError(
+                f"objective.constraints.{position}: {bound.metric} {lacking}; leave it out"
+            )

@@ -4,7 +4,7 @@ import time
 
 import ray
 
-from search.referee import RayLostError
+from search.stop_request import RayLostError
 
 CHECK_SECONDS = 5.0
 

@@ -1,15 +1,15 @@
 """Delivers a recorded study to MLflow, whether it ended or its driver is gone."""
 
-import json
 from collections.abc import Sequence
 
+from cgan_core.model import BEST_FOLDER
 from search.events import Event, SessionClosed, SessionOpened
 from search.history import History
 from search.lines import Lines
-from search.outcome import BEST_FOLDER, SUMMARY_NAME
 from search.prepared import painter
 from search.study import StudySpec
 from search.study_file import read_study
+from search.summary import read_summary
 from search.tracking import Tracker
 
 
@@ -25,11 +25,10 @@ def open_record(history: History, tracker: Tracker) -> None:
     spec = StudySpec.from_mapping(opened.spec)
     lines = Lines.from_mapping(recorded["validation_lines"])
     tracker.open(history.ledger, painter(spec, folder, opened, recorded["dataset"], lines))
-    summary = folder / SUMMARY_NAME
-    if summary.exists():
-        outcome = json.loads(summary.read_text())
-        tracker.log_outcome(outcome, folder / BEST_FOLDER if outcome["best"] else None)
-    tracker.handle(last_close(history.journal.found, finished=summary.exists()))
+    summary = read_summary(folder, history.ledger)
+    if summary is not None:
+        tracker.log_outcome(summary, folder / BEST_FOLDER if summary["best"] else None)
+    tracker.handle(last_close(history.journal.found, finished=summary is not None))
 
 
 def last_close(events: Sequence[Event], *, finished: bool) -> SessionClosed:

@@ -31,10 +31,6 @@ from search.trial_run import Progress
 OnProgress = Callable[[RunKey, Progress], None]
 
 
-class RayLostError(RuntimeError):
-    """The Ray process of this very machine died; what trials had saved is on record."""
-
-
 class Referee:
     """Keeps the record of running trials and decides which of them stop or pause.
 

@@ -60,8 +60,13 @@ Request = Enqueue | Stop | Extend
 _REQUEST: TypeAdapter[Any] = TypeAdapter(Annotated[Request, Field(discriminator="request")])
 
 
-def ask(folder: Path, request: Request) -> Path:
+def ask(folder: Path, request: Request, request_id: str | None = None) -> Path:
     """Leaves a request in a study's folder.
+
+    Args:
+        folder: The study's.
+        request: What is asked.
+        request_id: What tells it from others where it may be asked again; a new one by default.
 
     Returns:
         Its file, whose stem is its id; it is gone once the driver has answered.
@@ -69,8 +74,9 @@ def ask(folder: Path, request: Request) -> Path:
     Raises:
         RequestError: The folder cannot be written.
     """
-    path = folder / REQUESTS_FOLDER / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.json"
-    temporary = path.with_suffix(".tmp")
+    request_id = request_id or f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
+    path = folder / REQUESTS_FOLDER / f"{request_id}.json"
+    temporary = path.with_name(f"{request_id}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
         try:

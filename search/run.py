@@ -22,8 +22,7 @@ from search.command_line import (
 from search.failure_streak import StudyFailedError
 from search.job_address import SubmitError, find_job_server
 from search.journal import JournalError, JournalExists
-from search.referee import RayLostError
-from search.stop_request import StudyInterrupted
+from search.stop_request import RayLostError, StudyInterrupted
 from search.study import SpecError, load_spec, parse_duration
 
 
@@ -48,7 +47,7 @@ def parser() -> Parser:
         action="store_true",
         help="with --resume: score the winner on the test set though one was before; recorded",
     )
-    p.add_argument("--dry-run", action="store_true", help="print study and cost, then stop")
+    p.add_argument("--dry-run", action="store_true", help="say plan and cost, then stop")
     p.add_argument("--trials", metavar="N", help="trials in all; with --resume, +N more")
     p.add_argument("--time-budget", metavar="15m", help="time in all; with --resume, +1h more")
     p.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time")
@@ -77,7 +76,11 @@ def parser() -> Parser:
         metavar="URI",
         help="MLflow; default: this host's services, else runs/mlflow.db",
     )
-    p.add_argument("--json", action="store_true", help="print summary.json on standard output")
+    p.add_argument(
+        "--json",
+        action="store_true",
+        help="print summary.json (with --dry-run the study, all choices made) on standard output",
+    )
     return p
 
 
@@ -106,7 +109,10 @@ def carry_out(
         signal.signal(signal.SIGTERM, _interrupt)
         return _run(options, resume, start, words)
     except JournalExists as error:
-        sys.stderr.write(f"{error}; go on with it:\n  {resume}\n")
+        sys.stderr.write(f"{error}:\n  {resume}\n")
+        return USER_ERROR
+    except SpecError as error:  # before the next, for which Ray and torch are imported
+        sys.stderr.write(f"{error}\n")
         return USER_ERROR
     except _user_errors() as error:
         sys.stderr.write(f"{error}\n")
@@ -141,7 +147,6 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from search.tracking_place import TrackingError
 
     return (
-        SpecError,
         SubmitError,
         ConfigError,
         DataError,
@@ -156,7 +161,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 
 def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[str]) -> int:
-    extension = _extension(options)
+    added = extension(options)
     spec = load_spec(options.space, options.size, options.overrides, _assignments(options))
     if options.max_concurrent is not None and options.max_concurrent < 1:
         raise SpecError(f"--max-concurrent: must be at least 1, but got {options.max_concurrent}")
@@ -166,14 +171,15 @@ def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[s
     from search.summary import describe_summary
 
     output = options.output or default_output(spec, resume=options.resume)
+    if options.dry_run and options.json:
+        sys.stdout.write(json.dumps(spec.model_dump(mode="json"), indent=2) + "\n")
     if (server := find_job_server(options.address)) is not None:
         from search.submit import Submission
 
-        return Submission(server, output, options, words, start=start, resume=resume).run()
+        return Submission(server, output, spec, options, words, start=start, resume=resume).run()
     if options.dry_run:
-        sys.stdout.write(
-            dry_run(spec, output, options.max_concurrent, resume=options.resume) + "\n"
-        )
+        told = dry_run(spec, output, options.max_concurrent, resume=options.resume)
+        (sys.stderr if options.json else sys.stdout).write(told + "\n")
         return DONE
     sys.stderr.write(f"study {spec.study}, folder {output}\n")
     summary = run_study(
@@ -186,7 +192,7 @@ def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[s
         max_concurrent=options.max_concurrent,
         look_again=options.look_again,
         hint=f"if it is cut short: {resume}",
-        **extension,
+        **added,
     )
     shown = sys.stderr if options.json else sys.stdout
     shown.write(describe_summary(summary, output) + "\n")
@@ -209,7 +215,7 @@ def _assignments(options: argparse.Namespace) -> list[tuple[str, str]]:
     ]
 
 
-def _extension(options: argparse.Namespace) -> dict[str, Any]:
+def extension(options: argparse.Namespace) -> dict[str, Any]:
     """Returns what --trials +N and --time-budget +T add.
 
     Raises:

@@ -96,12 +96,13 @@ class Screen:
             if counts[state]
         ]
         running = ", ".join(
-            f"{self._named(key)} at {kimg:.0f} kimg" for key, kimg in sorted(self._kimg.items())
+            f"trial {self._named(key)} at {kimg:.0f} kimg"
+            for key, kimg in sorted(self._kimg.items())
         )
         parts = [
             ", ".join(ended) or "none ended",
             f"of {planned}",
-            f"running {running}" if running else "",
+            running,
             self._best(),
             self._left(),
         ]

@@ -105,6 +105,12 @@ def _bring_up(
     database = _database_up(folder, postgres, before, say)
     _check_schema(folder, postgres)
     state = before.model_copy(update={"settings": settings, "postgres": database})
+    if (
+        before.mlflow is not None
+        and before.mlflow.is_alive()
+        and server.problem() == server.refusal
+    ):
+        raise ServicesError(server.refusal)  # it is well; to start it anew would change nothing
     if before.mlflow is not None and not _is_as_asked(server, before, settings):
         say("stopping the MLflow server that is not as asked for, or not well")
         server.stop(before.mlflow)

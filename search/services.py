@@ -9,6 +9,7 @@ from typing import Any
 from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR, Parser
 from search.service_pair import down, status, up
 from search.services_file import ServicesError, read_services, services_path
+from search.services_keeper import ray_head_is_here
 from search.services_state import Settings, StateFolder, default_state
 
 _FILES = ("storage", "tls_cert", "tls_key", "tls_ca")
@@ -92,6 +93,11 @@ def _state(given: Path | None, *, started: bool) -> Path:
 
 
 def _up(folder: StateFolder, options: argparse.Namespace) -> int:
+    if options.with_ray and not ray_head_is_here():
+        raise ServicesError(
+            "--with-ray: needs the head of a Ray cluster on this machine, but none runs here; "
+            "`ray start --head` begins one, or leave the flag out"
+        )
     state = folder.read()
     settings = _changed(Settings() if state is None else state.settings, options)
     services = up(folder, settings, _tell)

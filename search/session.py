@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+from cgan_core.model import BEST_FOLDER
 from search.answers import told
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
 from search.confirming import kept_back_seconds
@@ -24,11 +25,11 @@ from search.extension import note_on_time
 from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
-from search.outcome import BEST_FOLDER, SUMMARY_NAME, Closing, trial_flags
+from search.outcome import Closing, trial_flags
 from search.pack import settled_pack
 from search.parquet import RecordError
 from search.phases import Phases
-from search.plan import describe
+from search.plan import describe, describe_rest
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
 from search.screen import Screen
@@ -125,8 +126,9 @@ class Session:
         place = self._place
         concurrent = min(place.concurrent, self._spec.budget.trials)
         cost = self._prepared.estimate(concurrent, place.resources.pack)
-        for line in describe(self._spec, cost):
-            self._screen.say(line)
+        if not self._history.ledger.sessions:
+            for line in describe(self._spec, cost):
+                self._screen.say(line)
         self._lines = self._prepared.lines()
         try:
             self._open(extension, cost)
@@ -155,7 +157,7 @@ class Session:
             self._prepared.write_study(opened, self._lines)
             history.append(opened)
         assert history.ledger.study is not None
-        (history.folder / SUMMARY_NAME).unlink(missing_ok=True)  # of before an extension
+        resumed = bool(history.ledger.sessions)
         history.append(extension)
         self._begun = True
         answers = take_up_extensions(self._spec, history)
@@ -167,6 +169,9 @@ class Session:
         ):
             self._screen.say(f"NOTE: {note}")
         left = TimeLeft(self._spec, history.ledger, cost, self._seconds_left())
+        if resumed:
+            seconds = left.seconds(0.0, {})
+            self._screen.say(describe_rest(self._spec, history.ledger, cost.concurrent, seconds))
         flags = partial(self._lines.flags_of, self._spec)
         self._screen.watch(self._spec, history.ledger, left, flags)
         for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):

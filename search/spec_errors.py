@@ -96,7 +96,10 @@ def spec_error(problems: Sequence[Problem], where: Callable[[Path], str]) -> Spe
 
 
 def problems_of(
-    error: ValidationError, data: Mapping[str, Any], known_keys: Callable[[Path], Iterable[str]]
+    error: ValidationError,
+    data: Mapping[str, Any],
+    known_keys: Callable[[Path], Iterable[str]],
+    home_of: Callable[[str], str | None],
 ) -> list[Problem]:
     """Translates pydantic's errors into ours, with paths as the user wrote them.
 
@@ -104,6 +107,7 @@ def problems_of(
         error: What pydantic raised.
         data: The mapping it was given.
         known_keys: Names the keys allowed at a place, by pydantic's own location.
+        home_of: Says where in a study a key belongs, if anywhere.
     """
     problems = []
     for details in error.errors(include_url=False):
@@ -118,7 +122,10 @@ def problems_of(
         path = _resolved(data, location[:-1] if keep_last else location)
         hint = ""
         if details["type"] == "extra_forbidden":
-            hint = suggestion(str(location[-1]), known_keys(location[:-1]))
+            key = str(location[-1])
+            hint = suggestion(key, known_keys(location[:-1]))
+            if home := home_of(key):
+                hint = f"; it is a key of {home}"
         elif keep_last:
             path += location[-1:]
         elif details["type"] == "union_tag_invalid":

@@ -210,7 +210,10 @@ def _extension(options: argparse.Namespace) -> Extend:
         flag = "--time-budget"
         if options.time_budget is not None:
             if not options.time_budget.startswith("+"):
-                raise ValueError(f"must be as +1h, but got {options.time_budget!r}")
+                raise ValueError(
+                    f"is added to the budget, so write +1h for an hour more, not "
+                    f"{options.time_budget!r}"
+                )
             seconds = parse_duration(options.time_budget[1:])
     except ValueError as error:
         raise SpecError(f"{flag}: {error}") from None

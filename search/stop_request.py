@@ -1,4 +1,4 @@
-"""A wish that a running study stop: by a signal, or by the clock."""
+"""Why a running study stops: a wish, by a signal or by the clock, or a Ray that is gone."""
 
 import signal
 import threading
@@ -13,6 +13,10 @@ StopReason = Literal["interrupted", "time_budget"]
 
 class StudyInterrupted(KeyboardInterrupt):
     """The study was stopped by a signal; all is recorded, and to resume it goes on."""
+
+
+class RayLostError(RuntimeError):
+    """The Ray of this very machine died; what trials had saved is on record."""
 
 
 class StopRequest:

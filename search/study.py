@@ -190,7 +190,7 @@ def _resolve(
     try:
         return StudySpec.model_validate(data)
     except ValidationError as error:
-        problems: list[Problem] = problems_of(error, data, _known_keys)
+        problems: list[Problem] = problems_of(error, data, _known_keys, _home_of)
     raise spec_error(problems, source.where)
 
 
@@ -203,3 +203,14 @@ def _known_keys(location: Path) -> Iterable[str]:
         annotation = StudySpec.model_fields[str(location[0])].annotation
         section = annotation if isinstance(annotation, type) else StrictModel
     return section.model_fields
+
+
+def _home_of(key: str) -> str | None:
+    """Names the section, or else the kind of stage, whose key it is; None where there is none."""
+    for name, field in StudySpec.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and key in getattr(section, "model_fields", ()):
+            return f"`{name}`"
+    stages = (kind for kind, tagged in _TAGGED.items() if "kind" in tagged.model_fields)
+    owners = (f"a stage of `kind: {kind}`" for kind in stages if key in _TAGGED[kind].model_fields)
+    return next(owners, None)

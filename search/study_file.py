@@ -40,20 +40,37 @@ def check_same_spec(spec: StudySpec, recorded: dict[str, Any], output: Path) -> 
     Raises:
         StudyError: naming each key that differs.
     """
-    now = _flat(spec.model_dump(mode="json"))
-    then = _flat(StudySpec.from_mapping(recorded).model_dump(mode="json"))
-    changed = [
-        f"{key}: was {then.get(key)}, is now {now.get(key)}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]
-    if changed:
-        listed = "\n  ".join(changed[:5])
+    if changed := _changes(spec, recorded):
         raise StudyError(
             f"{output}: a resumed study keeps its spec, but these differ; give the flags it was "
             f"started with, or another --output (only --trials +N and --time-budget +T extend "
-            f"it):\n  {listed}"
+            f"it):{changed}"
         )
+
+
+def check_not_another(spec: StudySpec, output: Path) -> None:
+    """Refuses a folder where a study of another spec is recorded: it is not to be gone on with.
+
+    Raises:
+        StudyError: naming each key that differs.
+    """
+    if (output / STUDY_NAME).exists() and (changed := _changes(spec, read_study(output)["spec"])):
+        raise StudyError(
+            f"{output}: another study is recorded here already; name another folder by --output, "
+            f"or give the flags that one was started with, and --resume:{changed}"
+        )
+
+
+def _changes(spec: StudySpec, recorded: dict[str, Any]) -> str:
+    """A line for each key whose value differs, five at most; nothing where none does."""
+    now = _flat(spec.model_dump(mode="json"))
+    then = _flat(StudySpec.from_mapping(recorded).model_dump(mode="json"))
+    changed = [
+        f"\n  {key}: was {then.get(key)}, is now {now.get(key)}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+    return "".join(changed[:5])
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

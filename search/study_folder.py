@@ -7,21 +7,24 @@ from search.journal import Journal
 from search.ledger import Ledger, LedgerError
 from search.services_file import read_services
 from search.study import StudySpec
-from search.study_file import StudyError, read_study
+from search.study_file import StudyError, check_not_another, read_study
 
 
-def check_free(folder: Path) -> None:
+def check_free(spec: StudySpec, folder: Path) -> None:
     """Refuses a folder with other files, among which those of a study would be lost.
 
     Raises:
-        StudyError: naming them.
+        StudyError: naming them, or what another study that is recorded there has otherwise.
     """
     try:
         found = {path.name for path in folder.iterdir()}
     except OSError:
         return  # there is none, or the journal says what is wrong with it
     others = sorted(found - {LOCK_NAME})  # of a start that was killed at once
-    if others and JOURNAL_NAME not in found:
+    if JOURNAL_NAME in found:
+        if not never_begun(folder):
+            check_not_another(spec, folder)
+    elif others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise StudyError(
             f"{folder}: must be empty or not exist where a study begins, but holds {shown}; "
@@ -66,11 +69,12 @@ def out_of_order(folder: Path, error: LedgerError) -> StudyError:
     )
 
 
-def look_into(folder: Path, *, resume: bool) -> Ledger:
+def look_into(spec: StudySpec, folder: Path, *, resume: bool) -> Ledger:
     """Refuses what a real start would refuse, and writes nothing; returns what is recorded.
 
     Raises:
-        StudyError: A study would begin among other files, or what is recorded is broken.
+        StudyError: A study would begin among other files or in another's folder, or what is
+            recorded is broken.
         JournalError: A study is recorded where one would begin, or none where one would be gone
             on with; another process writes it; the folder cannot be written.
     """
@@ -78,7 +82,7 @@ def look_into(folder: Path, *, resume: bool) -> Ledger:
     if resume:
         read_study(folder)  # says best what is missing
     else:
-        check_free(folder)
+        check_free(spec, folder)
     Journal.check(journal, create=not resume)
     try:
         return Ledger(Journal.read(journal) if journal.exists() else ())

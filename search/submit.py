@@ -22,11 +22,11 @@ from search.follow import Patience, ShownLog, follow
 from search.history import JOURNAL_NAME
 from search.job_address import JobAddress, SubmitError
 from search.job_server import COMMAND, FOLDER, ORDER, ConnectionLost, Job, JobForgotten, JobServer
-from search.outcome import SUMMARY_NAME
+from search.study import StudySpec
 from search.study_folder import check_free
-from search.summary import describe_summary
+from search.submission_mark import SubmissionMark
+from search.summary import SUMMARY_NAME, describe_summary
 
-MARK_NAME = "submitted.json"  # in the folder here: which job its record came from
 SECOND_SECONDS = 5.0  # for a second Ctrl-C
 
 
@@ -36,6 +36,7 @@ class Submission:
     Args:
         address: of the job server.
         output: the study's folder here; the one on the cluster has the same name.
+        spec: the study.
         options: of `search.run`.
         words: the same as they were given.
         start, resume: the commands that start the study, and that go on with it.
@@ -45,6 +46,7 @@ class Submission:
         self,
         address: JobAddress,
         output: Path,
+        spec: StudySpec,
         options: argparse.Namespace,
         words: Sequence[str],
         *,
@@ -52,6 +54,7 @@ class Submission:
         resume: str,
     ) -> None:
         self._address, self._output, self._options = address, output, options
+        self._spec = spec
         self._start, self._resume = start, resume
         self._name = output.absolute().name
         self._order: dict[str, Any] = {
@@ -60,9 +63,10 @@ class Submission:
             "start": start,
             "resume": resume,
         }
+        self._mark = SubmissionMark(output)
         self._patience = Patience(_say)
         # A dry run has nothing to bring back: its text is what is wanted.
-        shown = sys.stdout if options.dry_run else sys.stderr
+        shown = sys.stdout if options.dry_run and not options.json else sys.stderr
         self._log = ShownLog(lambda text: (shown.write(text), shown.flush()))
 
     def run(self) -> int:
@@ -94,13 +98,13 @@ class Submission:
             ) from None
 
     def _check_output(self) -> None:
-        if (self._output / MARK_NAME).exists():
+        if self._mark.exists():
             return
         if (self._output / JOURNAL_NAME).exists():
             raise SubmitError(
                 f"{self._output}: holds a study that was not submitted; give another --output"
             )
-        check_free(self._output)
+        check_free(self._spec, self._output)
 
     def _find(self, server: JobServer) -> str | None:
         """Returns the job to follow: one that runs, or one whose record was not fetched yet.
@@ -116,7 +120,7 @@ class Submission:
         last = mine[-1]
         same = last.metadata.get(ORDER) == self._digest()
         if last.ended:
-            fetched = self._mark().get("fetched") == last.id
+            fetched = self._mark.read().get("fetched") == last.id
             if not same or fetched or last.status != "SUCCEEDED":
                 return None
         elif not same:
@@ -131,37 +135,35 @@ class Submission:
     def _submit(self, server: JobServer) -> str:
         job = f"{job_prefix(self._name)}{secrets.token_hex(4)}"
         metadata = {COMMAND: self._start, ORDER: self._digest()}
+        before = self._mark.read()
         if not self._options.dry_run:
             metadata[FOLDER] = self._name
+            self._name_request(job, before)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 package = stage(self._order, self._options.space, Path(folder))
+                _say(f"submitting to {server.url}: {package}")
+                server.submit(package.folder, job, metadata)
             except ValueError as error:
+                if not self._options.dry_run:
+                    self._mark.write(before)
                 raise SubmitError(str(error)) from None
-            _say(f"submitting to {server.url}: {package}")
-            server.submit(package.folder, job, metadata)
-        self._write_mark(job)
         _say(f"job {job}; Ctrl-C leaves it to itself")
         return job
+
+    def _name_request(self, job: str, before: Mapping[str, Any]) -> None:
+        """Says by which request the study is extended: that of an equal order that failed."""
+        order = self._digest()
+        request = before.get("request") if before.get("order") == order else None
+        self._order["request"] = request or job
+        # Before it is submitted: this process may be gone before the answer has come.
+        self._mark.change(job=job, order=order, request=self._order["request"])
 
     def _digest(self) -> str:
         """Returns what tells whether a job does what is asked here; all of them resume."""
         words = [word for word in self._order["words"] if word != "--resume"]
         asked = json.dumps(words).encode() + self._options.space.read_bytes()
         return hashlib.sha256(asked).hexdigest()[:16]
-
-    def _mark(self) -> dict[str, Any]:
-        try:
-            mark: dict[str, Any] = json.loads((self._output / MARK_NAME).read_text())
-        except FileNotFoundError:
-            return {}
-        return mark
-
-    def _write_mark(self, job: str, fetched: str | None = None) -> None:
-        if not self._options.dry_run:
-            self._output.mkdir(parents=True, exist_ok=True)
-            mark = {"job": job, "fetched": fetched or self._mark().get("fetched")}
-            (self._output / MARK_NAME).write_text(json.dumps(mark) + "\n")
 
     def _leave(self, server: JobServer, job: str) -> int:
         """Detaches; a second Ctrl-C meanwhile asks the driver to end."""
@@ -197,7 +199,9 @@ class Submission:
             if code in (DONE, FAULT):
                 _say(f"job {job.id} left no record to bring back: {job.message}")
             return code or FAULT
-        self._write_mark(job.id, fetched=job.id)
+        self._mark.change(job=job.id, fetched=job.id)
+        if code == DONE:
+            self._mark.change(request=None, order=None)
         announce(parcel, self._output, _say)
         if code == DONE:
             self._print(json.loads((self._output / SUMMARY_NAME).read_text()))

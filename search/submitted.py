@@ -6,6 +6,7 @@ is gone on with, so that a study may be submitted again. At its end, however it 
 is packed for who follows it.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -14,11 +15,16 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 from search.code_package import ORDER_NAME, SPACE_NAME
+from search.extension import refusal_of_trials
 from search.fetch import job_prefix, parcel_name
 from search.history import JOURNAL_NAME
+from search.journal import Journal
+from search.ledger import Ledger
 from search.parcel import pack
-from search.run import carry_out, parser
-from search.study import load_spec
+from search.requests import Extend, ask
+from search.run import carry_out, extension, parser
+from search.study import StudySpec, load_spec
+from search.study_file import STUDY_NAME
 from search.study_folder import default_output
 
 _LOG = "job-driver-"  # how Ray names the file that a driver prints into
@@ -39,6 +45,7 @@ def main() -> int:
     folder = (default_output(spec).parent / order["name"]).resolve()
     options.output = folder
     options.resume = options.resume or (folder / JOURNAL_NAME).exists()
+    extend_once(options, spec, order["request"])
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         # The summary is printed where the record comes to.
         try:
@@ -46,6 +53,23 @@ def main() -> int:
         finally:  # also after what is a fault of ours
             if (folder / JOURNAL_NAME).exists() and log.name.startswith(_LOG):
                 _pack(folder, order["name"], log)
+
+
+def extend_once(options: argparse.Namespace, spec: StudySpec, request: str) -> None:
+    """Turns what extends a study into a request, which a driver answers once.
+
+    An order that is submitted again, since a job of it failed, may find it answered already.
+    """
+    folder: Path = options.output
+    added = extension(options)
+    trials, seconds = added.get("extra_trials", 0), added.get("extra_seconds", 0.0)
+    if not added or refusal_of_trials(spec, trials) or not (folder / STUDY_NAME).exists():
+        return  # it goes its usual way, also to be refused
+    if request not in Ledger(Journal.read(folder / JOURNAL_NAME)).answers.by_request:
+        ask(folder, Extend(trials=trials, seconds=seconds), request)
+    for flag in ("trials", "time_budget"):
+        if (getattr(options, flag) or "").startswith("+"):
+            setattr(options, flag, None)
 
 
 def _pack(folder: Path, name: str, log: Path) -> None:

@@ -1,14 +1,17 @@
 """The end of a study in words: the winner, its test score beside the reference lines."""
 
+import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search.estimate import duration
+from search.ledger import Ledger
 from search.shadow import describe_shadow
 from search.tracking_place import default_uri
 
+SUMMARY_NAME = "summary.json"
 WIDTH = 100
 MEANING = {
     "real_data": "as many real training images",
@@ -16,6 +19,18 @@ MEANING = {
     "class_means": "one mean image a class",
     "untrained": "the paper's generator before training",
 }
+
+
+def read_summary(folder: Path, ledger: Ledger) -> dict[str, Any] | None:
+    """Returns what `summary.json` holds; None where there is none, or only one of before.
+
+    One of before an extension stays until the next is written, and counts fewer sessions.
+    """
+    try:
+        summary: dict[str, Any] = json.loads((folder / SUMMARY_NAME).read_text())
+    except FileNotFoundError:
+        return None
+    return summary if summary.get("sessions") == len(ledger.sessions) else None
 
 
 def describe_summary(summary: Mapping[str, Any], output: Path) -> str:

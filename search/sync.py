@@ -20,7 +20,7 @@ from search.ledger import LedgerError
 from search.services_file import ServicesError, read_services
 from search.study import SpecError
 from search.study_file import StudyError, read_study
-from search.study_folder import out_of_order
+from search.study_folder import never_begun, out_of_order
 from search.tracking_place import DEFAULT_FOLDER, TrackingError
 
 PATIENCE_SECONDS = 60.0  # without a run that arrives
@@ -55,16 +55,17 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    try:
-        return carry_out(_run, parser(), arguments, (TrackingError, ServicesError, StudyError))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing is lost: the same command goes on with it\n")
-        return INTERRUPTED
+    return carry_out(_run, parser(), arguments, (TrackingError, ServicesError, StudyError))
 
 
 def _run(options: argparse.Namespace) -> int:
     folders = options.folders or _at_rest(_studies())
-    return max((_sync_and_tell(folder, options.tracking_uri) for folder in folders), default=DONE)
+    try:
+        ends = [_sync_and_tell(folder, options.tracking_uri) for folder in folders]
+    except KeyboardInterrupt:
+        _say("interrupted; nothing is lost: the same command goes on with it")
+        return INTERRUPTED
+    return max(ends, default=DONE)
 
 
 def sync(folder: Path, uri: str | None = None) -> list[str]:
@@ -84,6 +85,11 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
 
     folder = folder.resolve()
     tracker = Tracker(uri, on_problem=_say, sample_seconds=None)
+    if never_begun(folder):
+        raise StudyError(
+            f"{folder}: a start was cut short here before anything was recorded, so there is "
+            "nothing to deliver; begin the study, or remove the folder"
+        )
     read_study(folder)  # says best what is missing
     try:
         history = History.resume(folder)
@@ -96,7 +102,8 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
         tracker.flush_patiently(PATIENCE_SECONDS)
         left = tracker.close(0.0 if tracker.left else PATIENCE_SECONDS)
     if not left:
-        _say(f"{folder}: MLflow at {tracker.uri} has all {len(tracker.run_ids) + 1} runs")
+        runs = len(tracker.run_ids)
+        _say(f"{folder}: MLflow at {tracker.uri} has the study's run and all {runs} below it")
     return left
 
 
@@ -125,7 +132,8 @@ def _studies() -> list[Path]:
     roots = [Path(DEFAULT_FOLDER)]
     if services is not None and services.storage is not None:
         roots.append(Path(services.storage) / DEFAULT_FOLDER)
-    found = [path.parent for root in roots for path in sorted(root.glob(f"*/{JOURNAL_NAME}"))]
+    folders = [path.parent for root in roots for path in sorted(root.glob(f"*/{JOURNAL_NAME}"))]
+    found = [folder for folder in folders if not never_begun(folder)]
     if not found:
         shown = " and ".join(f"{root}/" for root in roots)
         raise StudyError(f"{shown}: must hold a study, but there is none; name the folder of one")

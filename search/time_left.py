@@ -45,10 +45,13 @@ class TimeLeft:
             running: kimg of the runs that are training.
         """
         trained = self._kimg_trained(running) - self._kimg_before
+        to_train = self._kimg_left(running)
         if elapsed_seconds < SURE_SECONDS or trained <= 0:
             left = self._planned_seconds - elapsed_seconds
+            if left <= 0 and to_train:  # workers took longer to start than the rest was to take
+                left = self._planned_seconds * to_train / (to_train + trained)
         else:
-            left = self._kimg_left(running) * elapsed_seconds / trained
+            left = to_train * elapsed_seconds / trained
         if self._limit_seconds is not None:
             extra_seconds = self._ledger.extra_seconds - self._extra_before
             left = min(left, self._limit_seconds + extra_seconds - elapsed_seconds)

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,25 @@ def test_broken_folder_is_refused(
         Model.load(folder)
     assert main([str(folder), "--out", "x.png"]) == 2
     assert one_line(capsys).startswith(f"{folder}: holds no whole model")
+
+
+def test_the_folder_around_a_winner_is_told_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_of(LABELS).save(tmp_path / "best")
+    assert main([str(tmp_path), "--out", "x.png"]) == 2
+    assert f"; did you mean {tmp_path / 'best'}?" in one_line(capsys)
+
+
+def test_a_model_is_for_whom_any_new_file_is(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        model_of(None).save(tmp_path)
+        model_of(None).save(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {0o640}
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

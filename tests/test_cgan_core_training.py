@@ -424,7 +424,7 @@ def test_checkpoint_survives_a_save_that_is_cut_short(
         path.write_bytes(b"half of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_file", cut)
+    monkeypatch.setattr(training, "write_tensors", cut)
     trainer.advance(1)
     with pytest.raises(KeyboardInterrupt):
         trainer.save(tmp_path)

@@ -1,6 +1,7 @@
 """The cluster files, checked offline by Ray's own code and against one another."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_clouds_start_from_nothing_with_spot_workers_that_the_search_knows_of(
     left.write_text(json.dumps(prepare_config(spec)))
     count = spec["max_workers"]
     assert nodes_to_come(left) == {k: count * v for k, v in worker["resources"].items()}
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_packages_are_waited_for_while_a_fresh_machine_upgrades_itself(name: str) -> None:
+    spec = read(name)
+    commands = [*spec["initialization_commands"], *spec["head_setup_commands"]]
+    installs = [command for command in commands if "apt-get" in command and "install" in command]
+    assert installs
+    assert all("DPkg::Lock::Timeout" in command for command in installs)
+    assert "apt-get update" in commands[0]
+
+
+def test_an_environment_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    (make,) = (line for line in read(FILES[0])["setup_commands"] if "-m venv" in line)
+    tools, made = tmp_path / "tools", tmp_path / "cgan-venv" / "bin" / "python"
+    tools.mkdir()
+    made.parent.mkdir(parents=True)
+    python = tools / "python3"  # says how often it was called, and makes what answers
+    python.write_text(
+        f"#!/bin/sh\necho made >> {tmp_path}/calls\nmkdir -p {made.parent}\n"
+        f"echo '#!/bin/sh' > {made}\nchmod +x {made}\n"
+    )
+    python.chmod(0o755)
+    made.write_text("#!/bin/sh\nexit 1\n")
+    made.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{tools}:/usr/bin:/bin"}
+    for _ in range(2):
+        subprocess.run(["bash", "-c", make], env=environment, check=True)
+    assert (tmp_path / "calls").read_text() == "made\n"
 
 
 def test_pinned_versions_are_installed_on_a_fresh_node() -> None:

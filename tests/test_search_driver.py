@@ -22,7 +22,7 @@ from tiny_study import content, write_npz, write_space
 
 from search import run_study
 from search.command_line import DONE
-from search.events import Proposed, Retried, RunKey, SessionOpened, Started
+from search.events import Event, Proposed, Retried, RunKey, SessionOpened, Started
 from search.history import JOURNAL_NAME
 from search.journal import Journal, JournalExists
 from search.ledger import Ledger
@@ -217,6 +217,13 @@ def test_a_finished_study_can_be_extended(
     finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.output.parent)
+    told, meanwhile = Screen.event, []
+
+    def look(self: Screen, event: Event) -> None:
+        meanwhile.append(json.loads((finished.output / "summary.json").read_text()))
+        told(self, event)
+
+    monkeypatch.setattr(Screen, "event", look)
     summary = run_study(
         finished.spec,
         finished.output,
@@ -226,6 +233,8 @@ def test_a_finished_study_can_be_extended(
         progress=False,
     )
     assert_whole(finished.output, 7)
+    assert len(meanwhile) > 2
+    assert all(shown == finished.summary for shown in meanwhile[:-1])  # the last closes the study
     assert sum(summary["trials"].values()) == 7
     assert summary["stages"] == {
         "manual": 2,
@@ -407,7 +416,7 @@ def has_measured(folder: Path, times: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # four drivers, one after another
 def test_a_study_that_is_cut_short_again_and_again(tmp_path: Path) -> None:
-    """Ctrl-C before the first event, Ctrl-C half way, kill -9 half way: nothing is lost."""
+    """Ctrl-C before the first event, `timeout` half way, kill -9 half way: nothing is lost."""
     write_space(tmp_path, budget=SLOW, scheduler={"kind": "none"}, data={"path": "tiny.npz"})
     words = f"{sys.executable} -m search.run tiny.yaml --output out --address local --json"
 
@@ -416,14 +425,14 @@ def test_a_study_that_is_cut_short_again_and_again(tmp_path: Path) -> None:
     first.wait_until(journal.exists)
     os.killpg(first.process.pid, signal.SIGINT)  # to all of the group, as a terminal does
     assert first.end() == 130, first.err.read_text()
-    assert journal.read_bytes() == b""
+    assert not journal.parent.exists()
     command = first.printed_command()
 
-    for name, code in (("ctrl-c", 130), ("kill", -signal.SIGKILL)):
+    for name, code in (("timeout", 130), ("kill", -signal.SIGKILL)):
         cut = Command(tmp_path, command, name)
         cut.wait_until(functools.partial(has_measured, tmp_path, measured(tmp_path) + 4))
-        if code == 130:
-            os.killpg(cut.process.pid, signal.SIGINT)
+        if code == 130:  # to all of the group, Ray among them, as `timeout` does
+            os.killpg(cut.process.pid, signal.SIGTERM)
         else:
             cut.process.kill()
         assert cut.end() == code, cut.err.read_text()

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from search.cell import cell_key
-from search.command_line import DONE, USER_ERROR
+from search.command_line import DONE, INTERRUPTED, USER_ERROR
 from search.events import Ended, EndState, Event, Measured, Proposed, SessionClosed, Started
 from search.export import main
 from search.history import History
@@ -245,3 +245,14 @@ def test_plots_can_be_made(output: Path, tmp_path: Path) -> None:
         optuna.visualization.plot_timeline,
     ):
         assert plot(seen).data
+
+
+def test_ctrl_c_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.export.export", cut)
+    assert main(["study", "--optuna", "x.journal"]) == INTERRUPTED
+    assert capsys.readouterr() == ("", "")

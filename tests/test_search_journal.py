@@ -283,3 +283,36 @@ def test_a_look_refuses_what_opening_refuses_and_writes_nothing(
     if holder is not None:
         holder.close()
     assert found[0] == found[1]
+
+
+def test_one_where_nothing_was_recorded_is_taken_back(tmp_path: Path) -> None:
+    new = tmp_path / "new" / "journal.jsonl"
+    Journal.open(new, create=True).discard()
+    assert not new.parent.exists()
+    (tmp_path / "old").mkdir()
+    Journal.open(tmp_path / "old" / "journal.jsonl", create=True).discard()
+    assert not [*(tmp_path / "old").iterdir()]
+    kept = Journal.open(new, create=True)
+    kept.append(EVENTS[0])
+    kept.discard()
+    assert Journal.read(new) == [EVENTS[0]]
+    beside = Journal.open(tmp_path / "old" / "journal.jsonl", create=True)
+    (tmp_path / "old" / "study.json").touch()
+    beside.discard()
+    assert (tmp_path / "old" / "journal.jsonl").exists()
+
+
+def test_where_locks_are_none_a_second_writer_is_noticed_and_cuts_nothing(path: Path) -> None:
+    ours = Journal.open(path, create=True)
+    ours.append(EVENTS[0])
+    path.with_suffix(".lock").unlink()  # so that the lock of the next is another one
+    theirs = Journal.open(path, create=False)
+    theirs.append(EVENTS[1])
+    with pytest.raises(JournalError, match="another one writes it too"):
+        ours.append(EVENTS[1])
+    assert Journal.read(path) == EVENTS[:2]
+    theirs.append(EVENTS[2])
+    with pytest.raises(JournalError, match="is closed"):
+        ours.append(EVENTS[2])
+    theirs.close()
+    assert Journal.read(path) == EVENTS[:3]

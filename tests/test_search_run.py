@@ -4,6 +4,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,6 +225,12 @@ CASES = [
     ),
     Case("a folder in use", OUT, ("out: a study is recorded here", f"{OUT} --resume"), begin),
     Case(
+        "another study in the folder",
+        f"{OUT} --seed 4",
+        ("out: another study is recorded here", "--output", "seed: was 3, is now 4"),
+        begin,
+    ),
+    Case(
         "a file in the folder's place",
         OUT,
         ("out", "must be writable"),
@@ -361,12 +369,22 @@ def test_a_mistake_that_was_mended_leaves_the_folder_free(
     (folder / "tiny.npz").rename(folder / "away.npz")
     tell(OUT, capsys)
     (folder / "away.npz").rename(folder / "tiny.npz")
-    # `make search` resumes where there is a journal. All get as far as looking for a Ray.
-    for words in (OUT, f"{OUT} --resume"):
-        assert "no Ray cluster answers" in tell(f"{words} --address 127.0.0.1:1", capsys)
-    assert {path.name for path in (folder / "out").iterdir()} == {"journal.jsonl", "journal.lock"}
-    (folder / "out" / "journal.jsonl").unlink()  # killed between the two
     assert "no Ray cluster answers" in tell(f"{OUT} --address 127.0.0.1:1", capsys)
+    assert not (folder / "out").exists()
+
+
+def test_what_a_start_that_was_killed_left_is_no_study(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("journal.lock", "journal.jsonl"):  # killed between the two, and after both
+        (folder / "out").mkdir(exist_ok=True)
+        (folder / "out" / name).touch()
+        assert "no Ray cluster answers" in tell(f"{OUT} --address 127.0.0.1:1", capsys)
+        assert not (folder / "out" / name).exists()
+        assert (folder / "out").is_dir()  # which was there before
+    (folder / "out" / "journal.jsonl").touch()
+    assert main(f"{OUT} --resume --address 127.0.0.1:1".split()) == USER_ERROR
+    assert "nothing is recorded in" in capsys.readouterr().err
 
 
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,22 +398,30 @@ def test_a_dry_run_says_all_and_begins_nothing(
     monkeypatch.setattr("search.calibration.CALIBRATION_SECONDS", 0.01)
     words = f"{OUT} --trials 4 --time-budget 15m --seed 9 --dry-run --max-concurrent 2"
     assert main(words.split()) == DONE
-    out = capsys.readouterr().out
-    resolved, end = json.JSONDecoder().raw_decode(out)
-    assert resolved["seed"] == 9
-    assert resolved["budget"]["trials"] == 4
-    assert resolved["budget"]["time"] == 900
-    assert load_spec(folder / "tiny.yaml").from_mapping(resolved).seed == 9
-    plan = out[end:]
+    plan = capsys.readouterr().out
+    assert plan.startswith("folder      out, where the study would begin")
     assert "4 (2 manual, 2 random_grid, 0 model), 2 at a time" in plan
     assert "past 0.4 kimg (asha)" in plan
-    assert "folder      out, where the study would begin" in plan
     assert "the time budget ends it after 15 min" in plan
     for word in ("as asked", "surer", "wider"):
         assert f"            {word} " in plan
     assert "packs" not in plan
     assert not (folder / "out").exists()
     assert not (folder / "runs").exists()
+
+
+def test_a_dry_run_gives_the_study_with_all_choices_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.calibration.CALIBRATION_SECONDS", 0.01)
+    words = f"{OUT} --trials 4 --time-budget 15m --seed 9 --dry-run --json"
+    assert main(words.split()) == DONE
+    captured = capsys.readouterr()
+    resolved = json.loads(captured.out)
+    assert (resolved["seed"], resolved["budget"]["trials"]) == (9, 4)
+    assert resolved["budget"]["time"] == 900
+    assert load_spec(folder / "tiny.yaml").from_mapping(resolved).seed == 9
+    assert "the time budget ends it after 15 min" in captured.err
 
 
 def test_a_dry_run_refuses_the_folders_that_a_start_refuses(
@@ -410,7 +436,7 @@ def test_a_dry_run_refuses_the_folders_that_a_start_refuses(
         assert "one driver at a time" in tell(f"{OUT} --dry-run", capsys)
         history.append(SessionOpened(pid=1))
     message = tell(f"{OUT} --dry-run", capsys)
-    assert "a study is recorded here already; go on with it:" in message
+    assert "a study is recorded here already; name another folder by --output, or go on" in message
     assert message.endswith(f"{OUT} --resume")
     assert "study.json: is missing" in tell(f"{OUT} --dry-run --resume", capsys)
 
@@ -425,7 +451,10 @@ def test_a_dry_run_says_what_would_be_resumed(
     said = capsys.readouterr().out
     assert "out, where the study would be resumed: 0 of 5 trials have ended" in said
     assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
-    (folder / "out" / "summary.json").write_text("{}")
+    (folder / "out" / "summary.json").write_text('{"sessions": 0}')  # of before this one
+    assert main(f"{OUT} --dry-run --resume".split()) == DONE
+    assert "where the study would be resumed" in capsys.readouterr().out
+    (folder / "out" / "summary.json").write_text('{"sessions": 1}')
     assert main(f"{OUT} --dry-run --resume".split()) == DONE
     assert "where the study has ended: its result would be shown" in capsys.readouterr().out
     assert "differ" in tell(f"{OUT} --dry-run --resume --seed 5", capsys)
@@ -550,3 +579,16 @@ def test_a_signal_waits_until_processes_are_started() -> None:
         start()
     assert seen == ["started"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_space_that_is_refused_is_so_without_waiting_for_imports(folder: Path) -> None:
+    rewrite("scheduler:", "schedular:")(folder)
+    code = (
+        "import sys; from search.run import main; code = main(['tiny.yaml']); "
+        "print(code, *sorted({'torch', 'ray', 'mlflow', 'optuna', 'scipy'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=True
+    )
+    assert done.stdout == f"{USER_ERROR}\n"
+    assert "schedular" in done.stderr

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -519,3 +520,35 @@ def test_a_server_that_is_away_is_told_with_the_remedy_and_nothing_goes_elsewher
     assert "search.services up" in said[0]
     assert "127.0.0.1:5999" in said[0]
     assert not (alone / "runs").exists()
+
+
+def test_another_password_than_the_one_on_file_is_told_with_the_remedy(tmp_path: Path) -> None:
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health" else 401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    folder = StateFolder(tmp_path)
+    folder.secret("").mkdir()
+    with HTTPServer(("127.0.0.1", 0), Refuse) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        server = MlflowServer(folder, Settings(port=listener.server_port))
+        problem = server.problem()
+        listener.shutdown()
+        thread.join()
+    assert problem == server.refusal
+    assert "secrets/admin-password: it was changed inside MLflow" in problem
+
+
+def test_only_the_head_of_a_cluster_keeps_them_with_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.services.ray_head_is_here", lambda: False)
+    assert main(["up", "--with-ray", "--state", str(tmp_path / "state")]) == 2
+    assert "--with-ray: needs the head of a Ray cluster" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()

@@ -173,6 +173,8 @@ REPLACED = [
     ("data: {name: mnist}", "data: {name: mnist}\nresources: {pack: 0}", "3: resources.pack: must be auto or a number from 1 to 64, but got 0"),
     ("data: {name: mnist}", "data: {name: mnist}\nresources: {pack: 4, gpus_per_trial: 0.5}", "3: resources.pack: `pack * gpus_per_trial <= 1` must hold, for a pack shares one GPU, but got pack=4, gpus_per_trial=0.5"),
     ("data: {name: mnist}", "data: {name: mnist}\nresources: {gpus_per_trial: 1.5}", "3: resources.gpus_per_trial: `gpus_per_trial` must be at most 1 or whole, but got gpus_per_trial=1.5"),
+    ("data: {name: mnist}", "data: {name: mnist}\nsampler: tpe", "3: sampler: unknown key; it is a key of a stage of `kind: model`"),
+    ("data: {name: mnist}", "data: {name: mnist}\ngrace_kimg: 1", "3: grace_kimg: unknown key; it is a key of `scheduler`"),
     ("data: {name: mnist}", "data: {name: mnist}\nbugdet: {}", "3: bugdet: unknown key; did you mean `budget`?"),
     ("data: {name: mnist}", "data: {name: mnist", "3: must be YAML, but: expected ',' or '}', but got ':'"),
 ]  # fmt: skip

@@ -143,7 +143,7 @@ def test_a_study_without_its_driver_is_delivered_whole_and_once(
     before = (folder / JOURNAL_NAME).read_bytes()
     assert sync.main([str(folder), "--tracking-uri", database]) == 0
     said = capsys.readouterr()
-    assert f"has all {TRIALS + 1} runs" in said.err
+    assert f"has the study's run and all {TRIALS} below it" in said.err
     first = held(database)
     check(first, read(folder))
     assert sync.main([str(folder), "--tracking-uri", database]) == 0
@@ -224,6 +224,24 @@ def test_every_study_in_runs_where_none_is_named(
     assert sync.main(["--tracking-uri", database]) == 0
     studies = {key[:3] for key in held(database)}
     assert {"one", "two"} <= studies
+
+
+def test_what_a_start_that_was_cut_short_left_is_no_study(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "cut").mkdir(parents=True)
+    (tmp_path / "runs" / "cut" / JOURNAL_NAME).touch()
+    assert sync.main([]) == 2
+    assert "runs/: must hold a study, but there is none" in capsys.readouterr().err
+    record(tmp_path / "runs" / "whole", closed=True).close()
+    assert sync.main(["--tracking-uri", database]) == 0
+    capsys.readouterr()
+    assert sync.main(["runs/cut"]) == 2
+    assert "nothing to deliver; begin the study, or remove" in capsys.readouterr().err
 
 
 def test_one_that_runs_is_no_fault_where_none_is_named(

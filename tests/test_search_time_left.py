@@ -25,6 +25,7 @@ from search.events import (
     Started,
 )
 from search.ledger import Ledger
+from search.plan import describe_rest
 from search.study import StudySpec
 from search.time_left import TimeLeft
 
@@ -264,3 +265,19 @@ def test_exploits_are_no_trials_of_the_plan() -> None:
     book.apply(Ended(number=7, state="STOPPED"))
     left = TimeLeft(population, book, cost(population), None)
     assert left.seconds(0.0, {}) == pytest.approx((8 * 20 + 40) / 2)  # the ninth is to come
+
+
+def test_a_rest_that_is_over_sooner_than_workers_start_is_still_left() -> None:
+    book = ledger(*(trial(n, 4.0, "STOPPED") for n in range(8)), trial(8, 36.0))
+    book.apply(SessionOpened(pid=2))
+    left = TimeLeft(SPEC, book, cost(), None)
+    assert left.seconds(0.0, {}) == pytest.approx(4 / 2)
+    assert left.seconds(20.0, {}) == pytest.approx(4 / 2)
+    assert left.seconds(20.0, {RunKey(8): 37.0}) == pytest.approx(3 / 2)
+
+
+def test_what_is_left_of_a_study_in_words() -> None:
+    book = ledger(*(trial(n, 4.0, "STOPPED") for n in range(8)), trial(8, 36.0))
+    book.apply(SessionOpened(pid=2, extra_trials=6))
+    said = describe_rest(SPEC, book, 2, TimeLeft(SPEC, book, cost(), None).seconds(0.0, {}))
+    assert said == f"left        7 of 15 trials, 2 at a time: about {(4 + 6 * KIMG / 9) / 2:.0f} s"
