@@ -74,11 +74,13 @@ class Phases:
     def _search_goes_on(self) -> bool:
         """Until a confirmation is opened; then again when something is added, or asked for.
 
-        All runs of search and race have ended by then. Were one left, it would end as ever: in
-        training, by its rungs or by the clock.
+        All that were begun of search and race have ended by then. Were one left, it would end as
+        ever: in training, by its rungs or by the clock. What the clock left unbegun waits for more.
         """
-        left = self._unfinished("search") or self._unfinished("race")
-        return left or not self._history.ledger.search_over or bool(waiting(self._history.folder))
+        ledger = self._history.ledger
+        searched = (run for run in ledger.unfinished() if run.purpose in ("search", "race"))
+        left = any(run.attempts for run in searched)
+        return left or not ledger.search_over or bool(waiting(self._history.folder))
 
     def _confirm(self, *, out_of_time: bool) -> bool:
         """Trains the best on fresh seeds, and the next in rank while all of them diverge."""
@@ -108,7 +110,7 @@ class Phases:
         left = self._seconds_left()
         if left is not None:
             left -= min(kept_back, MOST_KEPT_BACK * left)
-        stop = StopRequest(left)
+        stop = StopRequest(left, begun=self._history.ledger.session_training)
         with stop.on_signals():
             self._run(stop, purpose)
         if stop.reason == "interrupted":

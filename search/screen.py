@@ -14,6 +14,7 @@ from search.events import (
     RequestRefused,
     Retried,
     RunKey,
+    Started,
     StopAsked,
 )
 from search.ledger import Ledger
@@ -42,6 +43,7 @@ class Screen:
         self._time_left: TimeLeft | None = None
         self._flags: TrialFlags | None = None
         self._started = self._printed = time.monotonic()
+        self._training_since: float | None = None
         self._kimg: dict[RunKey, float] = {}
 
     def say(self, line: str) -> None:
@@ -62,7 +64,9 @@ class Screen:
 
     def event(self, event: Event) -> None:
         """Prints what an event means to a user, if anything."""
-        if isinstance(event, Retried):
+        if isinstance(event, Started):
+            self._training_since = self._training_since or time.monotonic()
+        elif isinstance(event, Retried):
             self.say(
                 f"{self._clock()} trial {self._named(event.run)} is tried again: {event.cause}"
             )
@@ -123,7 +127,9 @@ class Screen:
 
     def _left(self) -> str:
         assert self._time_left is not None
-        left = self._time_left.seconds(time.monotonic() - self._started, self._kimg)
+        since = self._training_since
+        trained_seconds = 0.0 if since is None else time.monotonic() - since
+        left = self._time_left.seconds(trained_seconds, self._kimg)
         return f"about {duration(left)} left"
 
     def _clock(self) -> str:

@@ -25,6 +25,7 @@ from search.events import (
     Replicated,
     SessionClosed,
     SessionOpened,
+    Started,
 )
 from search.journal import Journal
 from search.ledger import Ledger
@@ -260,6 +261,26 @@ def test_what_was_saved_in_full_is_completed(tmp_path: Path, ticks: int) -> None
     assert (after.state, after.attempts) == ("COMPLETED", run.attempts)
 
 
+@pytest.mark.parametrize("confirm", [CONFIRM, {}])
+def test_a_cell_that_no_time_was_left_for_is_the_first_of_a_later_session(
+    tmp_path: Path, confirm: dict[str, int]
+) -> None:
+    """It was claimed when its driver died, and the next driver had no time."""
+    study = Driven(spec_of(30, trials=9, confirm=confirm), tmp_path)
+    before = study.die_after(lambda e: isinstance(e, Proposed) and e.number == 4)
+    waiting = before.trials[4].first
+    assert waiting.attempts == 0
+    study.clock.seconds = 30 * TICK
+    ledger = study.take(WHOLE, WHOLE)
+    assert study.closed == "time_budget"
+    assert [run.key for run in ledger.unfinished()] == [waiting.key]
+    ledger = study.take(Turn(extra_seconds=PLENTY))
+    assert ledger.trials[4].state == "COMPLETED"
+    begun = [e.number for e in study.events if isinstance(e, Started)]
+    assert begun.index(4) < begun.index(5)
+    assert study.closed == "finished"
+
+
 turns = st.builds(
     Turn,
     kill_after=st.none() | st.integers(1, 120),
@@ -291,6 +312,7 @@ def test_every_phase_is_whole_through_kills_cuts_and_extensions(
     check_cells(study.take(*first), spec)
     ledger = study.take(Turn(extra_seconds=PLENTY), Turn())
     assert study.closed == "finished"
+    assert ledger.unfinished() == []
     check_cells(ledger, spec)
     check_confirmation(ledger)
     check_made_up_for(ledger)
@@ -302,8 +324,8 @@ def test_every_phase_is_whole_through_kills_cuts_and_extensions(
 
 
 def check_cells(ledger: Ledger, spec: StudySpec) -> None:
-    """Nothing runs any more, no cell is there twice, and no seed but of a shadow."""
-    assert ledger.unfinished() == []
+    """Nothing that was begun runs on, no cell is there twice, and no seed but of a shadow."""
+    assert [run for run in ledger.unfinished() if run.attempts or run.purpose != "search"] == []
     cells = {cell_key(trial.params) for trial in ledger.trials.values()}
     assert len(cells) == len(ledger.trials) <= spec.budget.trials + ledger.extra_trials
     fresh = [run.seed for run in ledger.runs if run.purpose != "shadow"]
