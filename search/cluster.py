@@ -12,7 +12,7 @@ import ray
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
-from search.autoscaling import nodes_to_come
+from search.autoscaling import cpus_of_one_to_come, nodes_to_come
 from search.job_address import tunnel
 from search.ray_shield import shut_down, sigterm_blocked
 from search.ray_token import (
@@ -38,6 +38,12 @@ _OPEN = (
 _NONE_WANTED = (
     "{}={}: a Ray without a token is refused, for whoever reaches it can run code here; unset "
     "the variable, or give `--without-token`"
+)
+
+
+_NO_WORKER = (
+    "no machine of the cluster takes trials: its head has no processors for them, and no worker "
+    "has joined (`ray status` says why); begin again when one has"
 )
 
 
@@ -210,10 +216,15 @@ def _resources() -> dict[str, float]:
     """What the cluster has, and more where its autoscaler may still start nodes."""
     here: dict[str, float] = ray.cluster_resources()
     to_come = nodes_to_come()
-    # They are of the Ray that was begun on this host, not of any other.
-    if not to_come or ray.get_runtime_context().gcs_address != read_ray_address():
+    if not to_come or not is_of_this_host():
         return here
     return here | {name: max(here.get(name, 0.0), count) for name, count in to_come.items()}
+
+
+def is_of_this_host() -> bool:
+    """Whether the Ray in use was begun by `ray start` here: what this host was told is of that."""
+    begun_here: bool = ray.get_runtime_context().gcs_address == read_ray_address()
+    return begun_here
 
 
 def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialResources, str | None]:
@@ -222,6 +233,8 @@ def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialReso
         notice = f"no GPU here: `gpus_per_trial` is 0 instead of {wanted.gpus:g}"
         wanted = wanted._replace(gpus=0.0)
     for name, need, have in (("cpus", wanted.cpus, cpus), ("gpus", wanted.gpus, gpus)):
+        if need > have == 0:
+            raise ClusterError(_NO_WORKER)
         if need > have:
             raise ClusterError(
                 f"resources.{name}_per_trial: `{name}_per_trial <= {have:g}`, all there are, "
@@ -233,10 +246,19 @@ def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialReso
 def packed(resources: TrialResources, pack: int) -> TrialResources:
     """What a trial holds that shares an engine: an Nth of its device, so that no more come there.
 
+    Before a node with CPUs is there, the smallest is meant that the autoscaler may start.
+
     Raises:
-        ClusterError: No node has the CPUs for so many.
+        ClusterError: No node has the CPUs for so many, or nobody knows how many one will have.
     """
     cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    if not cpus and is_of_this_host():
+        cpus = cpus_of_one_to_come()
+    if not cpus and pack > 1 and not resources.gpus:
+        raise ClusterError(
+            f"resources.pack: the CPUs of a node must be known, but got pack={pack} before any "
+            "worker has joined; begin again when `ray status` shows one, or set resources.pack=1"
+        )
     return _packed(resources, pack, cpus)
 
 

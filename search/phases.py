@@ -75,7 +75,8 @@ class Phases:
         """Until a confirmation is opened; then again when something is added, or asked for.
 
         All that were begun of search and race have ended by then. Were one left, it would end as
-        ever: in training, by its rungs or by the clock. What the clock left unbegun waits for more.
+        ever: in training, by its rungs or by the clock. What the clock left unbegun waits for
+        an extension.
         """
         ledger = self._history.ledger
         searched = (run for run in ledger.unfinished() if run.purpose in ("search", "race"))

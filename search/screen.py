@@ -25,6 +25,7 @@ from search.time_left import TimeLeft
 from search.trial_run import Progress
 
 LINE_SECONDS = 15.0  # between lines that only say how far it is
+WAIT_SECONDS = 60.0  # between lines that only say that nothing runs yet
 
 
 class Screen:
@@ -87,6 +88,16 @@ class Screen:
         self._kimg[key] = progress.kimg
         if time.monotonic() - self._printed >= LINE_SECONDS:
             self.status()
+
+    def waiting(self) -> None:
+        """Says now and then that no machine has taken a run; nothing once one has."""
+        waited_seconds = time.monotonic() - self._printed
+        if self._training_since is None and waited_seconds >= WAIT_SECONDS:
+            self._printed = time.monotonic()
+            self.say(
+                f"{self._clock()} no machine has taken a run yet (`ray status` says why); the "
+                "time budget counts from the first one"
+            )
 
     def status(self) -> None:
         """Prints trials by state, those that run, the best so far and the time left."""

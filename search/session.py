@@ -80,13 +80,18 @@ class Place:
             wanted.pack,
             resources.gpus,
             ledger.pack,
-            lambda room: probed_pack(prepared.make_runs(), prepared.first_trial(), room),
+            lambda room: _probed_pack(prepared, room, screen),
         )
         resources = packed(resources, pack)
         room = room_for_trials(resources)
         if max_concurrent is not None and max_concurrent > room:
             screen.say(f"NOTE: only {room} trials fit at a time, not {max_concurrent}")
         return cls(resources, min(max_concurrent or room, room), max_concurrent)
+
+
+def _probed_pack(prepared: PreparedStudy, room: int, screen: Screen) -> int:
+    screen.say("trying how many trials a GPU trains best at a time, as soon as one is there")
+    return probed_pack(prepared.make_runs(), prepared.first_trial(), room)
 
 
 class Session:
@@ -221,6 +226,7 @@ class Session:
             stop=stop,
             resources=self._place.resources,
             on_progress=self._screen.progress,
+            on_turn=self._screen.waiting,
             purpose=purpose,
             earlier=self._prepared.earlier,
         )

@@ -160,6 +160,7 @@ def run_trials(
     stop: StopRequest,
     resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
+    on_turn: Callable[[], None] | None = None,
     purpose: Purpose = "search",
     earlier: Sequence[SeenTrial] = (),
 ) -> None:
@@ -177,6 +178,7 @@ def run_trials(
         stop: asked for by a signal or by the clock.
         resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
+        on_turn: called at each step of Tune, many times a second.
         purpose: of the runs.
         earlier: trials of earlier studies that models are told of.
 
@@ -198,7 +200,7 @@ def run_trials(
         threads=spec.resources.threads,
         stop=stop,
     )
-    turns = [RayWatch().check]
+    turns = [RayWatch().check, *([on_turn] if on_turn else [])]
     if purpose == "search":
         turns.append(Steering(spec, history, stop, referee.end_stopped).turn)
     with tune_environment(), _seats(make_lanes, resources) as make_seat:

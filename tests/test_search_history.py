@@ -76,13 +76,13 @@ def test_events_say_when_in_their_session_by_a_clock_that_nobody_sets(
     seconds = iter([5.0, 1000.0, 1002.5, 1010.0, 7.0, 9.0])
     with History.create(tmp_path) as history:
         monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-        for event in [OPENED, SessionOpened(pid=1), proposed(0), started(0)]:
+        for event in COURSE[:4]:
             history.append(event)
         monkeypatch.undo()
     with History.resume(tmp_path) as resumed:
         monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-        for event in [SessionOpened(pid=2), started(0, 1)]:  # on another machine
-            resumed.append(event)
+        resumed.append(SessionOpened(pid=2))  # on another machine, say
+        resumed.append(started(0, 1))
         monkeypatch.undo()
     times = [event.session_seconds for event in Journal.read(tmp_path / JOURNAL_NAME)]
     assert times == [None, 0.0, 2.5, 10.0, 0.0, 2.0]
