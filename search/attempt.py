@@ -6,7 +6,8 @@ import ray
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 
-from search.cause import Cause, cause_in
+from search.cause import NODE_LOST, Cause, cause_in
+from search.lost_node import is_lost
 from search.seat import Place
 
 PATIENCE_SECONDS = 30.0  # all of Tune waits for it
@@ -22,12 +23,14 @@ def place_of(trial: Trial) -> Place:
     return place
 
 
-def cause_of(trial: Trial) -> Cause:
+def cause_of(trial: Trial, host: str | None) -> Cause:
     """Returns why it was lost; Tune's hooks are given no error, but it has written down the text.
 
-    Tune writes the error itself too, by pickle, which nobody reads.
+    Tune writes the error itself too, by pickle, which nobody reads. The death of a machine is
+    often seen first as that of a process there, so the machine `host` is looked at.
     """
     try:
-        return cause_in(Path(trial.error_file).read_text(errors="replace"))
+        cause = cause_in(Path(trial.error_file).read_text(errors="replace"))
     except (OSError, TypeError) as unreadable:  # none was written
-        return Cause("machine", f"unknown ({type(unreadable).__name__})")
+        cause = Cause("machine", f"unknown ({type(unreadable).__name__})")
+    return NODE_LOST if cause.kind == "machine" and is_lost(host) else cause

@@ -119,6 +119,10 @@ class Referee:
         runs = [ledger.run(key), *ledger.unfinished()]
         return {run.checkpoint.path for run in runs if run.checkpoint is not None}
 
+    def host_of(self, key: RunKey) -> str | None:
+        """The machine of a run's latest attempt."""
+        return self._history.ledger.run(key).node
+
     def lost(self, key: RunKey, cause: Cause) -> None:
         """An attempt was lost: the run wants a place again, or ends."""
         self.running.discard(key)

@@ -121,7 +121,8 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         # Of Tune's trial, not of the run: the record says whether that gets another one.
-        self._referee.lost(_key(trial), cause_of(trial))
+        key = _key(trial)
+        self._referee.lost(key, cause_of(trial, self._referee.host_of(key)))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         key = _key(trial)

@@ -263,8 +263,23 @@ def test_a_trial_that_kills_its_process_by_memory_twice_is_infeasible(history: H
     referee.lost(RunKey(0), killed)
     trial = history.ledger.trials[0]
     assert trial.state == "INFEASIBLE"
-    assert trial.reason == f"out of memory 2 times: {killed.text}"
+    assert trial.reason == f"out of memory 2 times before it got any further: {killed.text}"
     assert not referee.stopping
+
+
+def test_memory_that_was_short_long_ago_says_nothing_of_a_trial(history: History) -> None:
+    """Of a week's training, say, in which a neighbour took the memory now and then."""
+    referee = running(history)
+    killed = Cause("out_of_memory", "its process was killed for want of memory")
+    for index in range(4):
+        path = Path(f"tune/00000-00-{index:03d}/checkpoint_000000")
+        referee.checkpointed(RunKey(0), 10.0 * (index + 1), path)
+        referee.lost(RunKey(0), killed)
+        start(referee, 0, restored=True)
+    assert not history.ledger.trials[0].first.ended
+    referee.lost(RunKey(0), killed)
+    trial = history.ledger.trials[0]
+    assert (trial.state, trial.first.losses["out_of_memory"]) == ("INFEASIBLE", 4)
 
 
 def test_a_machine_that_fails_all_it_gets_ends_the_study_by_name(tmp_path: Path) -> None:
