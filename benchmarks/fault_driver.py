@@ -69,7 +69,7 @@ def main() -> None:
                 LINES,
                 lambda stop, purpose: run(stop=stop, purpose=purpose),
                 seconds_left=lambda: None,
-                kept_back=0.0,
+                kept_back=lambda: 0.0,
                 say=print,
             ).run()
 

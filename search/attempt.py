@@ -1,26 +1,32 @@
-"""An attempt at a trial, as Tune knows it: where it runs, and why it was lost."""
+"""An attempt at a run, as Tune knows it: where it is trained, and why it was lost."""
 
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.tune.experiment import Trial
 
+from search.arrivals import NOWHERE
 from search.cause import NODE_LOST, Cause, cause_in
 from search.lost_node import is_lost
 from search.seat import Place
 
-PATIENCE_SECONDS = 30.0  # all of Tune waits for it
 
+class PlaceOf:
+    """Asks the actor of a trial that has just started where it trains: `arrivals.Question`."""
 
-def place_of(trial: Trial) -> Place:
-    """Returns where a trial that has just started is trained."""
-    try:
-        asked = trial.temporary_state.ray_actor.place.remote()
-        place: Place = ray.get(asked, timeout=PATIENCE_SECONDS)
-    except RayError:  # died at once, or does not answer: Tune is about to notice
-        return Place(node="unknown", device="unknown", pid=0)
-    return place
+    def __init__(self, trial: Trial) -> None:
+        self._asked = trial.temporary_state.ray_actor.place.remote()
+
+    def answer(self, patience_seconds: float) -> Place | None:
+        """Returns it; None where there is none yet, `NOWHERE` where the actor died."""
+        try:
+            place: Place = ray.get(self._asked, timeout=patience_seconds)
+        except GetTimeoutError:
+            return None
+        except RayError:  # Tune is about to notice
+            return NOWHERE
+        return place
 
 
 def cause_of(trial: Trial, host: str | None) -> Cause:

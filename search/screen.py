@@ -90,13 +90,13 @@ class Screen:
             self.status()
 
     def waiting(self) -> None:
-        """Says now and then that no machine has taken a run; nothing once one has."""
+        """Says now and then that no run has begun; nothing once one has."""
         waited_seconds = time.monotonic() - self._printed
         if self._training_since is None and waited_seconds >= WAIT_SECONDS:
             self._printed = time.monotonic()
             self.say(
-                f"{self._clock()} no machine has taken a run yet (`ray status` says why); the "
-                "time budget counts from the first one"
+                f"{self._clock()} no run has begun yet, for no machine or engine is ready (`ray "
+                "status` says more); the time budget counts from the first one"
             )
 
     def status(self) -> None:

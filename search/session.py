@@ -10,7 +10,7 @@ from typing import Any, Self
 from cgan_core.model import BEST_FOLDER
 from search.answers import told
 from search.cluster import TrialResources, fit_resources, packed, room_for_trials
-from search.confirming import kept_back_seconds
+from search.confirming import kept_back_at_pace, kept_back_seconds
 from search.engine_seat import probed_pack
 from search.estimate import Estimate
 from search.events import (
@@ -26,6 +26,7 @@ from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
 from search.outcome import Closing, trial_flags
+from search.pace import Pace
 from search.pack import settled_pack
 from search.parquet import RecordError
 from search.phases import Phases
@@ -121,6 +122,7 @@ class Session:
         self._screen, self._place, self._spec = screen, place, prepared.spec
         self._recorded = time.monotonic()
         self._begun = False
+        self._pace = Pace()
 
     def run(self, extension: SessionOpened) -> dict[str, Any]:
         """Runs what is left of the study, and returns its summary.
@@ -132,7 +134,7 @@ class Session:
         concurrent = min(place.concurrent, self._spec.budget.trials)
         cost = self._prepared.estimate(concurrent, place.resources.pack)
         if not self._history.ledger.sessions:
-            for line in describe(self._spec, cost):
+            for line in describe(self._spec, cost, on_gpus=place.resources.gpus > 0):
                 self._screen.say(line)
         self._lines = self._prepared.lines()
         try:
@@ -179,7 +181,12 @@ class Session:
             self._screen.say(describe_rest(self._spec, history.ledger, cost.concurrent, seconds))
         flags = partial(self._lines.flags_of, self._spec)
         self._screen.watch(self._spec, history.ledger, left, flags)
-        for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
+        for listener in (
+            self._pace.take,
+            self._tracker.handle,
+            self._screen.event,
+            self._record_now_and_then,
+        ):
             history.listen(listener)
         drawn = painter(
             self._spec,
@@ -198,7 +205,7 @@ class Session:
             self._lines,
             self._run_phase,
             seconds_left=self._seconds_left,
-            kept_back=kept_back_seconds(self._spec, cost),
+            kept_back=partial(self._kept_back, cost),
             say=self._screen.say,
         )
         try:
@@ -237,6 +244,12 @@ class Session:
             return None
         ledger = self._history.ledger
         return max(0.0, limit + ledger.extra_seconds - ledger.spent_seconds)
+
+    def _kept_back(self, cost: Estimate) -> float:
+        pace = self._pace.seconds_per_kimg
+        if pace is None:
+            return kept_back_seconds(self._spec, cost)
+        return kept_back_at_pace(self._spec, pace, self._place.room())
 
     def _record_now_and_then(self, event: Event) -> None:
         if time.monotonic() - self._recorded >= RECORD_SECONDS:

@@ -29,6 +29,7 @@ class StopRequest:
 
     def __init__(self, seconds: float | None = None, *, begun: bool = True) -> None:
         self._seconds = seconds
+        self._kept_back_seconds = 0.0
         self._began = time.monotonic() if begun else None
         self._reason: StopReason | None = None
 
@@ -41,6 +42,10 @@ class StopRequest:
         """Asks for a stop; a user's interrupt counts for more than the clock."""
         if self._reason != "interrupted":
             self._reason = reason
+
+    def keep_back(self, seconds: float) -> None:
+        """Leaves so much of what is left of the time budget to what follows."""
+        self._kept_back_seconds = seconds
 
     def extend(self, seconds: float) -> None:
         """Moves the end of the time budget, where there is one."""
@@ -60,7 +65,7 @@ class StopRequest:
         if self._seconds is None:
             return None
         passed = 0.0 if self._began is None else time.monotonic() - self._began
-        return max(0.0, self._seconds - passed)
+        return max(0.0, self._seconds - self._kept_back_seconds - passed)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from search.events import (
     ConfirmationOpened,
     Event,
     Extended,
+    Measured,
     Proposed,
     Purpose,
     RaceOpened,
@@ -31,10 +32,11 @@ from search.journal import Journal
 from search.ledger import Ledger
 from search.lines import Lines
 from search.phases import Phases
+from search.proposer import Proposer
 from search.refold import Refold
 from search.requests import Enqueue, ask
 from search.run_state import RunState
-from search.stop_request import StopRequest
+from search.stop_request import StopRequest, StudyInterrupted
 from search.study import StudySpec
 
 TICK = FakeClock.TICK
@@ -117,7 +119,7 @@ class Driven:
                 LINES,
                 run,
                 seconds_left=lambda: seconds,
-                kept_back=0.0,
+                kept_back=lambda: 0.0,
                 say=lambda line: None,
             )
             return found, phases.run()
@@ -145,6 +147,39 @@ def test_within_a_confirmation_the_search_goes_on_no_more(tmp_path: Path) -> Non
     assert sum(isinstance(event, ConfirmationOpened) for event in study.events) == 1
     assert [run.state for run in runs_for(ledger, "confirmation")] == ["COMPLETED"] * 6
     assert study.closed == "time_budget"
+
+
+def test_what_is_kept_back_follows_the_pace_that_is_measured(tmp_path: Path) -> None:
+    """By the plan half of the time is the confirmation's; trials turn out to be much faster."""
+    spec = spec_of(60)
+    kept = [PLENTY]
+    remaining: list[float | None] = []
+
+    def run(stop: StopRequest, purpose: Purpose) -> None:
+        remaining.append(stop.remaining_seconds)
+        proposed = Proposer(spec).propose(history.ledger)
+        assert proposed is not None
+        history.append(proposed)
+        history.append(Started(number=0, attempt=0, node="n", device="cuda:0", pid=1))
+        kept[0] = 5 * TICK
+        remaining.append(stop.remaining_seconds)
+        history.append(Measured(number=0, kimg=100.0, elapsed_seconds=1.0, metrics={}))
+        remaining.append(stop.remaining_seconds)
+        stop.ask("interrupted")
+
+    with open_history(tmp_path, spec) as history:
+        phases = Phases(
+            spec,
+            history,
+            LINES,
+            run,
+            seconds_left=lambda: 60 * TICK,
+            kept_back=lambda: kept[0],
+            say=lambda line: None,
+        )
+        with pytest.raises(StudyInterrupted):
+            phases.run()
+    assert remaining == [30 * TICK, 30 * TICK, 55 * TICK]
 
 
 def test_a_search_that_came_to_its_end_is_not_cut_by_a_later_phase(tmp_path: Path) -> None:

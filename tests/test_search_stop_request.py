@@ -41,6 +41,17 @@ def test_the_clock_waits_for_the_first_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert StopRequest(seconds=0.0, begun=False).reason == "time_budget"
 
 
+def test_what_is_kept_back_is_not_there_to_spend_until_it_is_less() -> None:
+    stop = StopRequest(seconds=60.0, begun=False)
+    stop.keep_back(40.0)
+    assert stop.remaining_seconds == 20.0
+    stop.keep_back(10.0)
+    assert stop.remaining_seconds == 50.0
+    free = StopRequest()
+    free.keep_back(10.0)
+    assert free.remaining_seconds is None
+
+
 def test_a_user_counts_for_more_than_the_clock() -> None:
     stop = StopRequest(seconds=0.0)
     reasons = [stop.reason]
