@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.cluster import TrialResources, check_fits, ray_running
+from search.cluster import ray_running
 from search.events import SessionOpened
 from search.extension import refusal_of_trials
 from search.history import History
@@ -15,6 +15,7 @@ from search.ledger import LedgerError
 from search.prepared import PreparedStudy
 from search.redelivery import last_close, open_record
 from search.requests import waiting
+from search.room import TrialResources, check_fits
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.shared_storage import check_shared

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from cgan_core.model import BEST_FOLDER
 from search.answers import told
-from search.cluster import TrialResources, fit_resources, packed, room_for_trials
 from search.confirming import kept_back_at_pace, kept_back_seconds
 from search.engine_seat import probed_pack
 from search.estimate import Estimate
@@ -33,6 +32,7 @@ from search.phases import Phases
 from search.plan import describe, describe_rest
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
+from search.room import TrialResources, fit_resources, packed, room_for_trials
 from search.screen import Screen
 from search.steering import take_up_extensions
 from search.stop_request import StopRequest, StudyInterrupted

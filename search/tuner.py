@@ -17,7 +17,6 @@ from ray.tune.stopper import Stopper
 from search.arrivals import Arrivals
 from search.attempt import PlaceOf, cause_of
 from search.checkpoints import TUNE_FOLDER, keep_newest, make_durable
-from search.cluster import TrialResources
 from search.early_stopping import early_stopping
 from search.engine_seat import engines
 from search.events import Purpose, RunKey
@@ -25,6 +24,7 @@ from search.history import History
 from search.proposer import Proposer
 from search.ray_lost import RayWatch
 from search.referee import OnProgress, Referee
+from search.room import TrialResources
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher
 from search.seat import OwnSeat, Seat

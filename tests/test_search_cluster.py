@@ -3,14 +3,8 @@ import time
 
 import pytest
 
-from search.cluster import (
-    ClusterError,
-    TrialResources,
-    fit_resources,
-    packed,
-    ray_running,
-    room_for_trials,
-)
+from search.cluster import ClusterError, ray_running
+from search.room import TrialResources, fit_resources, packed, room_for_trials
 from search.sections import MAX_PACK, ResourcesSection
 
 
@@ -97,8 +91,8 @@ def test_a_pack_is_measured_by_the_workers_to_come_where_the_head_takes_none(
     monkeypatch: pytest.MonkeyPatch, cpus: float
 ) -> None:
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"memory": 1.0}}])
-    monkeypatch.setattr("search.cluster.is_of_this_host", lambda: True)
-    monkeypatch.setattr("search.cluster.cpus_of_one_to_come", lambda: cpus)
+    monkeypatch.setattr("search.room.is_of_this_host", lambda: True)
+    monkeypatch.setattr("search.room.cpus_of_one_to_come", lambda: cpus)
     assert packed(TrialResources(), 1) == TrialResources()
     assert packed(TrialResources(gpus=0.5), 2).gpus == 0.5
     if cpus:

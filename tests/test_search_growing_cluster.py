@@ -10,9 +10,10 @@ import ray
 from ray.cluster_utils import Cluster
 from tiny_study import write_space
 
-from search.cluster import ClusterError, TrialResources, fit_resources, room_for_trials
+from search.cluster import ClusterError
 from search.driver import run_study
 from search.recorded_study import RecordedStudy
+from search.room import TrialResources, fit_resources, room_for_trials
 
 pytestmark = pytest.mark.ray
 
