@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.orbits import METRIC, OrbitRuns, orbit_study
-from search.cluster import TrialResources, packed, ray_running
+from search.cluster import ray_running
 from search.events import SessionClosed, SessionOpened, StudyOpened
 from search.history import JOURNAL_NAME, History
 from search.journal import JournalError
@@ -24,6 +24,7 @@ from search.lines import Lines
 from search.phases import Phases
 from search.prepared import painter
 from search.record import RecordError, write_json_atomic, write_record
+from search.room import TrialResources, packed
 from search.shared_storage import check_shared
 from search.study_file import STUDY_NAME
 from search.tracking import Tracker
@@ -69,7 +70,7 @@ def main() -> None:
                 LINES,
                 lambda stop, purpose: run(stop=stop, purpose=purpose),
                 seconds_left=lambda: None,
-                kept_back=0.0,
+                kept_back=lambda: 0.0,
                 say=print,
             ).run()
 

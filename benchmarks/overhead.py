@@ -19,10 +19,10 @@ import ray
 from benchmarks.sleeping import METRICS, SleepingRuns, sleeping_study
 from benchmarks.spans import read_spans, seconds_after_start
 from benchmarks.stock_tune import run_stock
-from search.cluster import TrialResources
 from search.events import SessionClosed, SessionOpened, StudyOpened
 from search.history import History
 from search.record import write_record
+from search.room import TrialResources
 from search.run_painter import RunPainter
 from search.run_picture import Dataset
 from search.session import RECORD_SECONDS

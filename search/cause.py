@@ -40,6 +40,9 @@ class Cause(NamedTuple):
     text: str
 
 
+NODE_LOST = Cause("preempted", "its node was lost")
+
+
 def cause_in(errors: str) -> Cause:
     """Finds the cause in the text that Tune writes on the failures of a trial, the last one's."""
     text = redacted(_FAILURE.split(errors)[-1].strip())
@@ -51,7 +54,7 @@ def cause_in(errors: str) -> Cause:
     if _OUT_OF_MEMORY.search(text.partition("\n")[0]):
         return Cause("out_of_memory", "its process was killed, for its node ran low on memory")
     if _NODE_LOST.search(text):
-        return Cause("preempted", "its node was lost")
+        return NODE_LOST
     if _PROCESS_LOST.search(text):
         return Cause("machine", "its process died")
     return _of_error(_raised(text))

@@ -1,18 +1,14 @@
 """The Ray that a study runs on: a cluster where there is one, else this machine."""
 
-import math
 import os
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import ray
-from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.utils import read_ray_address
 
-from search.autoscaling import nodes_to_come
 from search.job_address import tunnel
 from search.ray_shield import shut_down, sigterm_blocked
 from search.ray_token import (
@@ -24,7 +20,6 @@ from search.ray_token import (
 )
 
 _HOST_AND_PORT = re.compile(r"\S+:\d+")
-RESOURCE_UNIT = 1e-4  # Ray counts in it, to the nearest: a sixth of a GPU would be too much
 
 _NO_TOKEN = (
     "the Ray cluster at {!r} asks for a token, and {}: set RAY_AUTH_MODE=token, with the "
@@ -43,20 +38,6 @@ _NONE_WANTED = (
 
 class ClusterError(ValueError):
     """No Ray that trials could run on."""
-
-
-class TrialResources(NamedTuple):
-    """What one trial holds while it runs, and how many trials share its process."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-    pack: int = 1
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """The same as Ray has it."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        return {name: count for name, count in wanted.items() if count}
 
 
 @contextmanager
@@ -102,7 +83,7 @@ def _resolve(address: str) -> str | None:
     named = _named(address)
     if not named:
         # Not `ray.init("auto")`: it joins any Ray on this host, also another search's own.
-        return "local" if _begins_here(address) else None
+        return "local" if begins_here(address) else None
     # Ray itself would try a dead address for minutes.
     if not _answers(named):
         raise ClusterError(_no_answer(named, "no connection"))
@@ -113,7 +94,7 @@ def _named(address: str) -> str | None:
     return os.environ.get("RAY_ADDRESS") if address == "auto" else address
 
 
-def _begins_here(address: str) -> bool:
+def begins_here(address: str) -> bool:
     """Whether a Ray of this machine alone is to be started."""
     if named := _named(address):
         return named == "local"
@@ -181,85 +162,7 @@ def _no_answer(address: str, cause: str) -> str:
     )
 
 
-def check_fits(wanted: TrialResources, address: str) -> None:
-    """Tells before a Ray of this machine alone is started what it would have no room for.
-
-    What another one has is known once it answers.
-
-    Raises:
-        ClusterError: There are fewer CPUs or GPUs than a trial, or a pack of them, needs.
-    """
-    if ray.is_initialized() or not _begins_here(address):
-        return
-    here = ResourceAndLabelSpec().resolve(is_head=True)
-    fitting, _ = _fitted(wanted, here.num_cpus, here.num_gpus)
-    _packed(fitting, wanted.pack, here.num_cpus)
-
-
-def fit_resources(wanted: TrialResources) -> tuple[TrialResources, str | None]:
-    """What a trial can be given here, and a notice where that is less than was wanted.
-
-    Raises:
-        ClusterError: There are fewer CPUs or GPUs than one trial needs.
-    """
-    here = _resources()
-    return _fitted(wanted, here.get("CPU", 0.0), here.get("GPU", 0.0))
-
-
-def _resources() -> dict[str, float]:
-    """What the cluster has, and more where its autoscaler may still start nodes."""
-    here: dict[str, float] = ray.cluster_resources()
-    to_come = nodes_to_come()
-    # They are of the Ray that was begun on this host, not of any other.
-    if not to_come or ray.get_runtime_context().gcs_address != read_ray_address():
-        return here
-    return here | {name: max(here.get(name, 0.0), count) for name, count in to_come.items()}
-
-
-def _fitted(wanted: TrialResources, cpus: float, gpus: float) -> tuple[TrialResources, str | None]:
-    notice = None
-    if wanted.gpus and not gpus:
-        notice = f"no GPU here: `gpus_per_trial` is 0 instead of {wanted.gpus:g}"
-        wanted = wanted._replace(gpus=0.0)
-    for name, need, have in (("cpus", wanted.cpus, cpus), ("gpus", wanted.gpus, gpus)):
-        if need > have:
-            raise ClusterError(
-                f"resources.{name}_per_trial: `{name}_per_trial <= {have:g}`, all there are, "
-                f"must hold, but got {name}_per_trial={need:g}"
-            )
-    return wanted, notice
-
-
-def packed(resources: TrialResources, pack: int) -> TrialResources:
-    """What a trial holds that shares an engine: an Nth of its device, so that no more come there.
-
-    Raises:
-        ClusterError: No node has the CPUs for so many.
-    """
-    cpus = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
-    return _packed(resources, pack, cpus)
-
-
-def _packed(resources: TrialResources, pack: int, cpus: float) -> TrialResources:
-    if pack == 1:
-        return resources
-    if resources.gpus:
-        return resources._replace(gpus=_share(1.0, pack), pack=pack)
-    if pack * resources.cpus > cpus:
-        raise ClusterError(
-            f"resources.pack: `pack * cpus_per_trial <= {cpus:g}`, the CPUs of a node, must "
-            f"hold, but got pack={pack}, cpus_per_trial={resources.cpus:g}"
-        )
-    return resources._replace(cpus=_share(cpus, pack), pack=pack)
-
-
-def _share(whole: float, parts: int) -> float:
-    return math.floor(whole / parts / RESOURCE_UNIT) * RESOURCE_UNIT
-
-
-def room_for_trials(resources: TrialResources) -> int:
-    """How many trials fit on the cluster at a time, as it is now or may grow to."""
-    here = _resources()
-    shares = [(here.get("CPU", 0.0), resources.cpus), (here.get("GPU", 0.0), resources.gpus)]
-    # A sum of thirds must not fall short of one: 3 x 0.333... fit on a device.
-    return max(1, min(math.floor(have / need + 1e-9) for have, need in shares if need))
+def is_of_this_host() -> bool:
+    """Whether the Ray in use was begun by `ray start` here: what this host was told is of that."""
+    begun_here: bool = ray.get_runtime_context().gcs_address == read_ray_address()
+    return begun_here

@@ -103,9 +103,17 @@ def confirmed(spec: StudySpec, ledger: Ledger) -> Confirmation | None:
 
 def kept_back_seconds(spec: StudySpec, cost: Estimate) -> float:
     """How much of the time budget the search leaves to the confirmation, at most half of it."""
-    trainings = spec.confirm.top * spec.confirm.seeds
-    rounds = math.ceil(trainings / cost.processes)
-    wanted = rounds * cost.trial_seconds
+    return _kept_back(spec, cost.processes, cost.trial_seconds)
+
+
+def kept_back_at_pace(spec: StudySpec, seconds_per_kimg: float, room: int) -> float:
+    """The same once it is known how fast runs train, of which so many have room at a time."""
+    return _kept_back(spec, room, spec.budget.kimg_per_trial * seconds_per_kimg)
+
+
+def _kept_back(spec: StudySpec, at_a_time: int, trial_seconds: float) -> float:
+    rounds = math.ceil(spec.confirm.top * spec.confirm.seeds / at_a_time)
+    wanted = rounds * trial_seconds
     return wanted if spec.budget.time is None else min(wanted, MOST_KEPT_BACK * spec.budget.time)
 
 

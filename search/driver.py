@@ -6,14 +6,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.cluster import TrialResources, check_fits, ray_running
+from search.cluster import ray_running
 from search.events import SessionOpened
 from search.extension import refusal_of_trials
 from search.history import History
+from search.joining import wait_for_workers
 from search.ledger import LedgerError
 from search.prepared import PreparedStudy
 from search.redelivery import last_close, open_record
 from search.requests import waiting
+from search.room import TrialResources, check_fits
 from search.screen import Screen
 from search.session import DELIVERY_SECONDS, Place, Session
 from search.shared_storage import check_shared
@@ -101,6 +103,7 @@ def run_study(
         prepared = PreparedStudy(spec, folder, resume=resume, say=screen.say)
         with signals_held_back():
             stack.enter_context(ray_running(address, without_token=without_token))
+        wait_for_workers(screen.say, gpus=wanted.gpus_per_trial > 0)
         check_shared(folder)
         place = Place.found(prepared, history.ledger, screen, max_concurrent)
         session = Session(prepared, history, tracker, screen, place, look_again=look_again)

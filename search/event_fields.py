@@ -59,3 +59,5 @@ class Dated(BaseModel):
     at: Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))] = Field(
         default_factory=_now
     )
+    # By a clock that nobody sets, as `at` may be: since the session was opened. `History` says it.
+    session_seconds: Seconds | None = None

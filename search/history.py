@@ -1,10 +1,11 @@
 """The history of a study: what happened is on disk before anything acts on it."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from search.events import Event
+from search.events import Event, SessionOpened
 from search.journal import Journal, JournalError
 from search.ledger import Ledger
 
@@ -33,6 +34,7 @@ class History:
         self.journal = journal
         self.ledger = ledger
         self._listeners: list[Listener] = []
+        self._session_began: float | None = None  # by the monotonic clock
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -80,11 +82,14 @@ class History:
     def append(self, event: Event) -> None:
         """Checks an event, writes and fsyncs it, applies it, tells the listeners.
 
+        It is written with its time since the session was opened.
+
         Raises:
             LedgerError: The event cannot follow; it was not written.
             JournalError: The disk refused it (full); it was not written.
         """
         self.ledger.check(event)
+        event = self._timed(event)
         try:
             self.journal.append(event)
             self.ledger.apply(event)
@@ -96,6 +101,14 @@ class History:
             raise
         for listener in self._listeners:
             listener(event)
+
+    def _timed(self, event: Event) -> Event:
+        now = time.monotonic()
+        if isinstance(event, SessionOpened):
+            self._session_began = now
+        if self._session_began is None or event.session_seconds is not None:
+            return event
+        return event.model_copy(update={"session_seconds": round(now - self._session_began, 3)})
 
     def discard(self) -> None:
         """Releases the journal and leaves no trace of it where nothing was recorded."""

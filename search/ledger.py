@@ -133,7 +133,7 @@ class Ledger:
                 if isinstance(event, Started):
                     self.pack = event.pack
         self._openings.take(event)
-        self._sessions.saw(event.at)
+        self._sessions.saw(event)
 
     @property
     def race(self) -> RaceOpened | None:
@@ -237,8 +237,13 @@ class Ledger:
 
     @property
     def spent_seconds(self) -> float:
-        """Wall time of all sessions, each from its opening to its last event."""
+        """Time of all sessions, each from its first attempt at a run to its last event."""
         return self._sessions.spent_seconds
+
+    @property
+    def session_training(self) -> bool:
+        """Whether the last session has begun a run, so that its time is being spent."""
+        return self._sessions.training
 
     @property
     def session_open(self) -> bool:

@@ -11,7 +11,8 @@ from search.run_state import RunState
 MAX_FRUITLESS = 2
 # The same where the machine was taken away: many are, but not always before the first save.
 MAX_FRUITLESS_PREEMPTIONS = 9
-# Times that a run may have its process killed for want of memory: the second time is no accident.
+# Times in a row that a run may want more memory than there is: the second is no accident, unless
+# it got further in between, as where a neighbour took the memory.
 MAX_OUT_OF_MEMORY = 2
 
 
@@ -34,9 +35,9 @@ def end_of(run: RunState, cause: Cause) -> Ended | None:
             reason = f"pre-empted {times + 1} times before it got any further: {cause.text}"
             return Ended(**here, state="FAILED", reason=reason)
         case "out_of_memory":
-            if (times := run.losses["out_of_memory"] + 1) < MAX_OUT_OF_MEMORY:
+            if (times := run.fruitless["out_of_memory"] + 1) < MAX_OUT_OF_MEMORY:
                 return None
-            reason = f"out of memory {times} times: {cause.text}"
+            reason = f"out of memory {times} times before it got any further: {cause.text}"
             return Ended(**here, state="INFEASIBLE", reason=reason)
         case _:
             if run.fruitless["machine"] + run.fruitless["code"] < MAX_FRUITLESS:

@@ -17,12 +17,23 @@ def notices_of(
         winner: as `search.outcome.winner_of` has it.
         scored: whether there are test scores of it.
     """
-    found = []
+    found = [_unbegun(ledger)]
     if ledger.confirmation is not None and spec.confirm.seeds:
         found.append(_confirmation(spec, ledger, winner))
     if winner is not None and not scored:
         found.append(_refused_look(ledger.looks[-1].number, winner.number))
     return [notice for notice in found if notice is not None]
+
+
+def _unbegun(ledger: Ledger) -> str | None:
+    waiting = [str(t.number) for t in ledger.trials.values() if t.state == "RUNNING"]
+    if not waiting:
+        return None
+    which, them = ("trials", "them") if len(waiting) > 1 else ("trial", "it")
+    return (
+        f"the time budget ended before {which} {', '.join(waiting)} could be begun; `--resume "
+        f"--time-budget +T` runs {them} first"
+    )
 
 
 def _confirmation(spec: StudySpec, ledger: Ledger, winner: TrialState | None) -> str | None:

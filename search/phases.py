@@ -5,7 +5,7 @@ from typing import Protocol
 
 from search import confirming, racing
 from search.confirming import MOST_KEPT_BACK
-from search.events import Purpose, Replicated
+from search.events import Event, Measured, Purpose, Replicated
 from search.history import History
 from search.lines import Lines
 from search.requests import waiting
@@ -31,7 +31,7 @@ class Phases:
         lines: validation lines.
         run: runs the trials of a phase.
         seconds_left: of the time budget now, 0 when it is used up; None without one.
-        kept_back: seconds of it that are the confirmation's.
+        kept_back: tells how many seconds of it are the confirmation's, as far as is known.
         say: prints one line to the user.
     """
 
@@ -43,11 +43,14 @@ class Phases:
         run: RunPhase,
         *,
         seconds_left: Callable[[], float | None],
-        kept_back: float,
+        kept_back: Callable[[], float],
         say: Callable[[str], None],
     ) -> None:
         self._spec, self._history, self._lines, self._run = spec, history, lines, run
         self._seconds_left, self._kept_back, self._say = seconds_left, kept_back, say
+        self._stop: StopRequest | None = None  # of the phase that leaves time to another
+        self._most_kept_back = 0.0
+        history.listen(self._keep_back)
 
     def run(self) -> bool:
         """Returns whether the time budget ended one of them.
@@ -64,21 +67,24 @@ class Phases:
         over = self._history.ledger.confirmation
         if over is not None and not self._search_goes_on():
             return over.out_of_time
-        cut = self._phase("search", self._kept_back)
+        cut = self._phase("search")
         while not cut and self._race_is_on():
-            cut = self._phase("race", self._kept_back)
+            cut = self._phase("race")
         if self._unfinished("race"):  # of a round that a kill cut short, when no time is left
-            self._phase("race", self._kept_back)
+            self._phase("race")
         return cut
 
     def _search_goes_on(self) -> bool:
         """Until a confirmation is opened; then again when something is added, or asked for.
 
-        All runs of search and race have ended by then. Were one left, it would end as ever: in
-        training, by its rungs or by the clock.
+        All that were begun of search and race have ended by then. Were one left, it would end as
+        ever: in training, by its rungs or by the clock. What the clock left unbegun waits for
+        an extension.
         """
-        left = self._unfinished("search") or self._unfinished("race")
-        return left or not self._history.ledger.search_over or bool(waiting(self._history.folder))
+        ledger = self._history.ledger
+        searched = (run for run in ledger.unfinished() if run.purpose in ("search", "race"))
+        left = any(run.attempts for run in searched)
+        return left or not ledger.search_over or bool(waiting(self._history.folder))
 
     def _confirm(self, *, out_of_time: bool) -> bool:
         """Trains the best on fresh seeds, and the next in rank while all of them diverge."""
@@ -93,7 +99,7 @@ class Phases:
                 return cut
             trials = ", ".join(map(str, sorted(left)))
             self._say(f"confirming trials {trials} on {self._spec.confirm.seeds} fresh seeds each")
-            if self._phase("confirmation", 0.0):
+            if self._phase("confirmation"):
                 return True
 
     def _shadows(self) -> bool:
@@ -102,18 +108,24 @@ class Phases:
         if not self._unfinished("shadow"):
             return cut
         self._say("training a share of the stopped trials on, to see what they would have been")
-        return self._phase("shadow", 0.0) or cut
+        return self._phase("shadow") or cut
 
-    def _phase(self, purpose: Purpose, kept_back: float) -> bool:
+    def _phase(self, purpose: Purpose) -> bool:
         left = self._seconds_left()
-        if left is not None:
-            left -= min(kept_back, MOST_KEPT_BACK * left)
-        stop = StopRequest(left)
+        stop = StopRequest(left, begun=self._history.ledger.session_training)
+        self._stop = stop if purpose in ("search", "race") else None
+        self._most_kept_back = MOST_KEPT_BACK * (left or 0.0)
+        self._keep_back()
         with stop.on_signals():
             self._run(stop, purpose)
         if stop.reason == "interrupted":
             raise StudyInterrupted
         return stop.reason is not None
+
+    def _keep_back(self, event: Event | None = None) -> None:
+        """Leaves the confirmation its time; a measurement tells better how much that is."""
+        if self._stop is not None and isinstance(event, Measured | None):
+            self._stop.keep_back(min(self._kept_back(), self._most_kept_back))
 
     def _race_is_on(self) -> bool:
         """Completes the round that a kill or the clock cut short, else opens the next one."""

@@ -7,12 +7,24 @@ from search.estimate import Estimate, brackets_of, duration, survivors_of
 from search.ledger import Ledger
 from search.study import StudySpec
 
+_ELSEWHERE = (
+    "            (times are by a processor of this machine; trials train on GPUs, and once they "
+    "do, the time left is by those)"
+)
 
-def describe(spec: StudySpec, cost: Estimate) -> list[str]:
-    """Says in a few lines what a study will do and cost."""
+
+def describe(spec: StudySpec, cost: Estimate, *, on_gpus: bool = False) -> list[str]:
+    """Says in a few lines what a study will do and cost.
+
+    Args:
+        spec: the study.
+        cost: its estimate, measured on a processor of this machine.
+        on_gpus: whether it will train on others.
+    """
     time = f"time        about {duration(cost.seconds + cost.confirm_seconds)}"
     return [
         *describe_trials(spec, cost),
+        *([_ELSEWHERE] if on_gpus else []),
         "; ".join([time, *at_most(spec, cost)]),
         *describe_afterwards(spec, cost),
         f"work        about {cost.device_seconds / 3600:.1f} device-hours, at most "

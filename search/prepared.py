@@ -155,7 +155,7 @@ class PreparedStudy:
 
     def write_study(self, opened: StudyOpened, lines: Lines) -> None:
         """Writes `study.json`: enough to run the study again, with `warm_start/` if it has one."""
-        content = opened.model_dump(mode="json", exclude={"event"}) | {
+        content = opened.model_dump(mode="json", exclude={"event", "session_seconds"}) | {
             "protocol": dataclasses.asdict(self.protocol),
             "dataset": self.dataset,
             "validation_lines": dataclasses.asdict(lines),

@@ -71,6 +71,7 @@ class Referee:
     ) -> None:
         """An attempt begins, from the latest checkpoint if `restored`."""
         self.running.add(key)
+        self._stop.begin()
         run = self._history.ledger.run(key)
         from_kimg = run.checkpoint.kimg if restored and run.checkpoint else 0.0
         self._write(
@@ -117,6 +118,10 @@ class Referee:
         ledger = self._history.ledger
         runs = [ledger.run(key), *ledger.unfinished()]
         return {run.checkpoint.path for run in runs if run.checkpoint is not None}
+
+    def host_of(self, key: RunKey) -> str | None:
+        """The machine of a run's latest attempt."""
+        return self._history.ledger.run(key).node
 
     def lost(self, key: RunKey, cause: Cause) -> None:
         """An attempt was lost: the run wants a place again, or ends."""
@@ -169,10 +174,18 @@ class Referee:
             self._end_idle(number)
 
     def close_unfinished(self, purpose: Purpose, reason: str) -> None:
-        """Ends the runs that were waiting or hung when their time was over."""
+        """Ends the runs that were waiting or hung when their time was over.
+
+        A run of the search that was never begun stays claimed, or its cell would be lost: a later
+        session runs it first. It ends where its trial does. Runs of other phases are claimed anew.
+        """
         for run in self._history.ledger.unfinished():
-            if run.purpose == purpose:
+            if run.purpose == purpose and (run.attempts or purpose != "search"):
                 self._write(Ended(**run.key._asdict(), state="STOPPED", reason=reason))
+        for run in self._history.ledger.unfinished():
+            stopped = self._history.ledger.trials[run.number].stop_reason
+            if run.purpose == purpose == "search" and stopped is not None:
+                self._write(Ended(**run.key._asdict(), state="STOPPED", reason=stopped))
 
     def close_waiting(self) -> None:
         """At the end of the search, ends the runs that nobody promoted."""

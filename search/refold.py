@@ -257,7 +257,7 @@ def _named(decided: Decision | None) -> str:
 
 
 def _fields(event: RaceOpened | ConfirmationOpened | Replicated | None) -> str:
-    return "none" if event is None else event.model_dump_json(exclude={"at"})
+    return "none" if event is None else event.model_dump_json(exclude={"at", "session_seconds"})
 
 
 def _configuration(proposed: Proposed) -> str:

@@ -14,6 +14,7 @@ from search.events import (
     RequestRefused,
     Retried,
     RunKey,
+    Started,
     StopAsked,
 )
 from search.ledger import Ledger
@@ -24,6 +25,7 @@ from search.time_left import TimeLeft
 from search.trial_run import Progress
 
 LINE_SECONDS = 15.0  # between lines that only say how far it is
+WAIT_SECONDS = 60.0  # between lines that only say that nothing runs yet
 
 
 class Screen:
@@ -42,6 +44,7 @@ class Screen:
         self._time_left: TimeLeft | None = None
         self._flags: TrialFlags | None = None
         self._started = self._printed = time.monotonic()
+        self._training_since: float | None = None
         self._kimg: dict[RunKey, float] = {}
 
     def say(self, line: str) -> None:
@@ -62,7 +65,9 @@ class Screen:
 
     def event(self, event: Event) -> None:
         """Prints what an event means to a user, if anything."""
-        if isinstance(event, Retried):
+        if isinstance(event, Started):
+            self._training_since = self._training_since or time.monotonic()
+        elif isinstance(event, Retried):
             self.say(
                 f"{self._clock()} trial {self._named(event.run)} is tried again: {event.cause}"
             )
@@ -83,6 +88,16 @@ class Screen:
         self._kimg[key] = progress.kimg
         if time.monotonic() - self._printed >= LINE_SECONDS:
             self.status()
+
+    def waiting(self) -> None:
+        """Says now and then that no run has begun; nothing once one has."""
+        waited_seconds = time.monotonic() - self._printed
+        if self._training_since is None and waited_seconds >= WAIT_SECONDS:
+            self._printed = time.monotonic()
+            self.say(
+                f"{self._clock()} no run has begun yet, for no machine or engine is ready (`ray "
+                "status` says more); the time budget counts from the first one"
+            )
 
     def status(self) -> None:
         """Prints trials by state, those that run, the best so far and the time left."""
@@ -123,7 +138,9 @@ class Screen:
 
     def _left(self) -> str:
         assert self._time_left is not None
-        left = self._time_left.seconds(time.monotonic() - self._started, self._kimg)
+        since = self._training_since
+        trained_seconds = 0.0 if since is None else time.monotonic() - since
+        left = self._time_left.seconds(trained_seconds, self._kimg)
         return f"about {duration(left)} left"
 
     def _clock(self) -> str:

@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from cgan_core.model import BEST_FOLDER
 from search.answers import told
-from search.cluster import TrialResources, fit_resources, packed, room_for_trials
-from search.confirming import kept_back_seconds
+from search.confirming import kept_back_at_pace, kept_back_seconds
 from search.engine_seat import probed_pack
 from search.estimate import Estimate
 from search.events import (
@@ -26,12 +25,14 @@ from search.history import History
 from search.journal import JournalError
 from search.ledger import Ledger
 from search.outcome import Closing, trial_flags
+from search.pace import Pace
 from search.pack import settled_pack
 from search.parquet import RecordError
 from search.phases import Phases
 from search.plan import describe, describe_rest
 from search.prepared import PreparedStudy, painter
 from search.record import write_record
+from search.room import TrialResources, fit_resources, packed, room_for_trials
 from search.screen import Screen
 from search.steering import take_up_extensions
 from search.stop_request import StopRequest, StudyInterrupted
@@ -80,13 +81,18 @@ class Place:
             wanted.pack,
             resources.gpus,
             ledger.pack,
-            lambda room: probed_pack(prepared.make_runs(), prepared.first_trial(), room),
+            lambda room: _probed_pack(prepared, room, screen),
         )
         resources = packed(resources, pack)
         room = room_for_trials(resources)
         if max_concurrent is not None and max_concurrent > room:
             screen.say(f"NOTE: only {room} trials fit at a time, not {max_concurrent}")
         return cls(resources, min(max_concurrent or room, room), max_concurrent)
+
+
+def _probed_pack(prepared: PreparedStudy, room: int, screen: Screen) -> int:
+    screen.say("trying how many trials a GPU trains best at a time, as soon as one is there")
+    return probed_pack(prepared.make_runs(), prepared.first_trial(), room)
 
 
 class Session:
@@ -116,6 +122,7 @@ class Session:
         self._screen, self._place, self._spec = screen, place, prepared.spec
         self._recorded = time.monotonic()
         self._begun = False
+        self._pace = Pace()
 
     def run(self, extension: SessionOpened) -> dict[str, Any]:
         """Runs what is left of the study, and returns its summary.
@@ -127,7 +134,7 @@ class Session:
         concurrent = min(place.concurrent, self._spec.budget.trials)
         cost = self._prepared.estimate(concurrent, place.resources.pack)
         if not self._history.ledger.sessions:
-            for line in describe(self._spec, cost):
+            for line in describe(self._spec, cost, on_gpus=place.resources.gpus > 0):
                 self._screen.say(line)
         self._lines = self._prepared.lines()
         try:
@@ -174,7 +181,12 @@ class Session:
             self._screen.say(describe_rest(self._spec, history.ledger, cost.concurrent, seconds))
         flags = partial(self._lines.flags_of, self._spec)
         self._screen.watch(self._spec, history.ledger, left, flags)
-        for listener in (self._tracker.handle, self._screen.event, self._record_now_and_then):
+        for listener in (
+            self._pace.take,
+            self._tracker.handle,
+            self._screen.event,
+            self._record_now_and_then,
+        ):
             history.listen(listener)
         drawn = painter(
             self._spec,
@@ -193,7 +205,7 @@ class Session:
             self._lines,
             self._run_phase,
             seconds_left=self._seconds_left,
-            kept_back=kept_back_seconds(self._spec, cost),
+            kept_back=partial(self._kept_back, cost),
             say=self._screen.say,
         )
         try:
@@ -221,6 +233,7 @@ class Session:
             stop=stop,
             resources=self._place.resources,
             on_progress=self._screen.progress,
+            on_turn=self._screen.waiting,
             purpose=purpose,
             earlier=self._prepared.earlier,
         )
@@ -231,6 +244,12 @@ class Session:
             return None
         ledger = self._history.ledger
         return max(0.0, limit + ledger.extra_seconds - ledger.spent_seconds)
+
+    def _kept_back(self, cost: Estimate) -> float:
+        pace = self._pace.seconds_per_kimg
+        if pace is None:
+            return kept_back_seconds(self._spec, cost)
+        return kept_back_at_pace(self._spec, pace, self._place.room())
 
     def _record_now_and_then(self, event: Event) -> None:
         if time.monotonic() - self._recorded >= RECORD_SECONDS:

@@ -1,9 +1,29 @@
 """The sessions of a study, one each time that a driver took it up: what they spent and added."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from search.events import SessionClosed, SessionOpened
+from search.events import Event, SessionClosed, SessionOpened, Started
+
+
+@dataclass
+class _Turn:
+    """One session's clock, in seconds since its opening."""
+
+    opened: SessionOpened
+    began: float | None = None  # when its first attempt at a run did
+    last: float = 0.0
+
+    def saw(self, event: Event) -> None:
+        seconds = event.session_seconds
+        if seconds is None:  # written before events had it: a clock that may have been set
+            seconds = (event.at - self.opened.at).total_seconds()
+        self.last = max(self.last, seconds)
+        if self.began is None and isinstance(event, Started):
+            self.began = self.last
+
+    @property
+    def spent_seconds(self) -> float:
+        return 0.0 if self.began is None else self.last - self.began
 
 
 @dataclass
@@ -17,7 +37,7 @@ class Sessions:
 
     opened: list[SessionOpened] = field(default_factory=list)
     is_open: bool = False
-    _seen: list[datetime] = field(default_factory=list)  # the last event of each
+    _turns: list[_Turn] = field(default_factory=list)
 
     def refusal(self, event: SessionOpened | SessionClosed) -> str | None:
         """Says why `event` cannot follow; None where it can."""
@@ -30,18 +50,25 @@ class Sessions:
         self.is_open = isinstance(event, SessionOpened)
         if isinstance(event, SessionOpened):
             self.opened.append(event)
-            self._seen.append(event.at)
+            self._turns.append(_Turn(event))
 
-    def saw(self, at: datetime) -> None:
+    def saw(self, event: Event) -> None:
         """Something happened, of whatever kind; before the first session it is nobody's time."""
-        if self._seen:
-            self._seen[-1] = max(self._seen[-1], at)
+        if self._turns:
+            self._turns[-1].saw(event)
+
+    @property
+    def training(self) -> bool:
+        """Whether a run was begun in the last session, so that its clock runs."""
+        return bool(self._turns) and self._turns[-1].began is not None
 
     @property
     def spent_seconds(self) -> float:
-        """Wall time of all of them, each from its opening to its last event."""
-        ends = zip(self.opened, self._seen, strict=True)
-        return sum((last - session.at).total_seconds() for session, last in ends)
+        """Time of all of them, each from its first attempt at a run to its last event.
+
+        Machines may be long in coming, which is no use of the time budget.
+        """
+        return sum(turn.spent_seconds for turn in self._turns)
 
     @property
     def extra_trials(self) -> int:

@@ -23,22 +23,34 @@ class StopRequest:
     """Whether and why a study should stop.
 
     Args:
-        seconds: The time budget from now on, None for no limit.
+        seconds: The time budget that is left, None for no limit.
+        begun: Whether the clock runs from now on; else from `begin` on.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+    def __init__(self, seconds: float | None = None, *, begun: bool = True) -> None:
+        self._seconds = seconds
+        self._kept_back_seconds = 0.0
+        self._began = time.monotonic() if begun else None
         self._reason: StopReason | None = None
+
+    def begin(self) -> None:
+        """Lets the clock run from now on, if it does not yet."""
+        if self._began is None:
+            self._began = time.monotonic()
 
     def ask(self, reason: StopReason) -> None:
         """Asks for a stop; a user's interrupt counts for more than the clock."""
         if self._reason != "interrupted":
             self._reason = reason
 
+    def keep_back(self, seconds: float) -> None:
+        """Leaves so much of what is left of the time budget to what follows."""
+        self._kept_back_seconds = seconds
+
     def extend(self, seconds: float) -> None:
         """Moves the end of the time budget, where there is one."""
-        if self._deadline is not None:
-            self._deadline += seconds
+        if self._seconds is not None:
+            self._seconds += seconds
 
     @property
     def reason(self) -> StopReason | None:
@@ -50,7 +62,10 @@ class StopRequest:
     @property
     def remaining_seconds(self) -> float | None:
         """Seconds of the time budget that are left; None without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        if self._seconds is None:
+            return None
+        passed = 0.0 if self._began is None else time.monotonic() - self._began
+        return max(0.0, self._seconds - self._kept_back_seconds - passed)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -41,7 +41,7 @@ class TimeLeft:
         """Returns the seconds left.
 
         Args:
-            elapsed_seconds: since this turn began.
+            elapsed_seconds: since the first run of this turn began; 0 before.
             running: kimg of the runs that are training.
         """
         trained = self._kimg_trained(running) - self._kimg_before

@@ -14,9 +14,9 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
-from search.attempt import cause_of, place_of
+from search.arrivals import Arrivals
+from search.attempt import PlaceOf, cause_of
 from search.checkpoints import TUNE_FOLDER, keep_newest, make_durable
-from search.cluster import TrialResources
 from search.early_stopping import early_stopping
 from search.engine_seat import engines
 from search.events import Purpose, RunKey
@@ -24,6 +24,7 @@ from search.history import History
 from search.proposer import Proposer
 from search.ray_lost import RayWatch
 from search.referee import OnProgress, Referee
+from search.room import TrialResources
 from search.run_queue import RunQueue
 from search.searcher import StudySearcher
 from search.seat import OwnSeat, Seat
@@ -56,11 +57,12 @@ class _Unsaved:
 class _Scheduler(_Unsaved, FIFOScheduler):
     """Asks the referee at every result."""
 
-    def __init__(self, referee: Referee) -> None:
+    def __init__(self, referee: Referee, arrivals: Arrivals) -> None:
         super().__init__()
-        self._referee = referee
+        self._referee, self._arrivals = referee, arrivals
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        self._arrivals.settle(_key(trial))
         stops = self._referee.progressed(_key(trial), result["progress"])
         return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
 
@@ -86,23 +88,16 @@ class _Stopper(_Unsaved, Stopper):
 class _Recorder(_Unsaved, tune.Callback):
     """Tells the referee what else happens to trials, and deletes checkpoints nobody needs."""
 
-    def __init__(self, referee: Referee, output: Path, pack: int) -> None:
+    def __init__(self, referee: Referee, output: Path, arrivals: Arrivals) -> None:
         self._referee = referee
         self._output = output
-        self._pack = pack
+        self._arrivals = arrivals
         self._saved: dict[RunKey, float] = {}
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         key = _key(trial)
         self._saved[key] = time.monotonic()
-        restored = trial.config["resume_from"] is not None
-        self._referee.started(
-            key,
-            place_of(trial),
-            pack=self._pack,
-            restored=restored,
-            threads=trial.config["threads"],
-        )
+        self._arrivals.expect(key, PlaceOf(trial), trial.config)
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         # Tune's order is scheduler, searcher, callbacks, save: a save can still be asked for.
@@ -121,10 +116,13 @@ class _Recorder(_Unsaved, tune.Callback):
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         # Of Tune's trial, not of the run: the record says whether that gets another one.
-        self._referee.lost(_key(trial), cause_of(trial))
+        key = _key(trial)
+        self._arrivals.settle(key)
+        self._referee.lost(key, cause_of(trial, self._referee.host_of(key)))
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:
         key = _key(trial)
+        self._arrivals.settle(key)
         self._referee.finished(key)
         self._keep_newest(key, 1)
 
@@ -160,6 +158,7 @@ def run_trials(
     stop: StopRequest,
     resources: TrialResources = TrialResources(),  # noqa: B008 - immutable
     on_progress: OnProgress | None = None,
+    on_turn: Callable[[], None] | None = None,
     purpose: Purpose = "search",
     earlier: Sequence[SeenTrial] = (),
 ) -> None:
@@ -177,6 +176,7 @@ def run_trials(
         stop: asked for by a signal or by the clock.
         resources: what a trial is given here.
         on_progress: hears of every result, on this thread.
+        on_turn: called at each step of Tune, many times a second.
         purpose: of the runs.
         earlier: trials of earlier studies that models are told of.
 
@@ -198,17 +198,18 @@ def run_trials(
         threads=spec.resources.threads,
         stop=stop,
     )
-    turns = [RayWatch().check]
+    arrivals = Arrivals(referee, resources.pack)
+    turns = [RayWatch().check, arrivals.look, *([on_turn] if on_turn else [])]
     if purpose == "search":
         turns.append(Steering(spec, history, stop, referee.end_stopped).turn)
     with tune_environment(), _seats(make_lanes, resources) as make_seat:
         tune.Tuner(
             _trainable(make_seat, resources),
-            tune_config=_tune_config(searcher, _Scheduler(referee)),
+            tune_config=_tune_config(searcher, _Scheduler(referee, arrivals)),
             run_config=tune.RunConfig(
                 name=TUNE_FOLDER,
                 storage_path=str(output),
-                callbacks=[_Recorder(referee, output, resources.pack), _Steward(referee, *turns)],
+                callbacks=[_Recorder(referee, output, arrivals), _Steward(referee, *turns)],
                 stop=_Stopper(referee),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # as we ask for
                 failure_config=tune.FailureConfig(max_failures=0),  # `Referee.lost` decides

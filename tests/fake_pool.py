@@ -245,7 +245,7 @@ def phases(
         Lines(untrained=-1e9, real_data=1e9),
         run,
         seconds_left=seconds_left,
-        kept_back=kept_back,
+        kept_back=lambda: kept_back,
         say=lambda line: None,
     )
 

@@ -12,7 +12,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from search.autoscaling import nodes_to_come
+from search.autoscaling import cpus_of_one_to_come, nodes_to_come, promised_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("ray_cluster.yaml", "cluster/gcp.yaml", "cluster/on_premise.yaml")
@@ -57,6 +57,7 @@ def test_only_those_with_the_token_are_heard_and_only_loopback_is_listened_to(na
     (head,) = (c for c in spec["head_start_ray_commands"] if "--head" in c)
     assert "--dashboard-host=127.0.0.1" in head
     assert "RAY_enable_autoscaler_v2=0" in head
+    assert "--num-cpus=0 --num-gpus=0" in head  # it takes no trials
     services = [c for c in spec["head_start_ray_commands"] if "search.services up" in c]
     assert len(services) == 1
     assert "--host" not in services[0]  # its default is the loopback
@@ -85,6 +86,15 @@ def test_clouds_start_from_nothing_with_spot_workers_that_the_search_knows_of(
     left.write_text(json.dumps(prepare_config(spec)))
     count = spec["max_workers"]
     assert nodes_to_come(left) == {k: count * v for k, v in worker["resources"].items()}
+    assert cpus_of_one_to_come(left) == worker["resources"]["CPU"]
+    assert promised_workers(left).workers == 0
+
+
+def test_on_premise_every_machine_of_the_list_is_waited_for(tmp_path: Path) -> None:
+    spec = read("cluster/on_premise.yaml")
+    left = tmp_path / "ray_bootstrap_config.yaml"
+    left.write_text(json.dumps(prepare_config(spec)))
+    assert promised_workers(left).workers == len(spec["provider"]["worker_ips"]) > 0
 
 
 @pytest.mark.parametrize("name", CLOUDS)

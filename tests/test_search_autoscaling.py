@@ -1,10 +1,11 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.autoscaling import nodes_to_come
+from search.autoscaling import cpus_of_one_to_come, nodes_to_come, promised_workers
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -46,3 +47,21 @@ def test_a_head_can_be_told_by_its_environment(
 ) -> None:
     monkeypatch.setenv("CGAN_NODES_TO_COME", '{"CPU": 32, "GPU": 4}')
     assert nodes_to_come(written(tmp_path)) == {"CPU": 32, "GPU": 4}
+
+
+def test_workers_that_join_by_themselves_are_promised(tmp_path: Path) -> None:
+    kind = {"resources": {}, "min_workers": 2, "max_workers": 3}
+    path = written(tmp_path, available_node_types={"local": kind}, head_node_type="local")
+    promise = promised_workers(path)
+    assert promise.workers == 2
+    assert abs(promise.since - time.time()) < 60
+    assert promised_workers(written(tmp_path)).workers == 0
+    assert promised_workers(tmp_path / "none").workers == 0
+
+
+def test_the_smallest_worker_to_come_is_one_that_may_come(tmp_path: Path) -> None:
+    assert cpus_of_one_to_come(written(tmp_path)) == 4
+    assert cpus_of_one_to_come(tmp_path / "none") == 0
+    local = {"local": {"resources": {}, "max_workers": 2}}
+    path = written(tmp_path, available_node_types=local, head_node_type="local")
+    assert cpus_of_one_to_come(path) == 0

@@ -3,14 +3,8 @@ import time
 
 import pytest
 
-from search.cluster import (
-    ClusterError,
-    TrialResources,
-    fit_resources,
-    packed,
-    ray_running,
-    room_for_trials,
-)
+from search.cluster import ClusterError, ray_running
+from search.room import TrialResources, fit_resources, packed, room_for_trials
 from search.sections import MAX_PACK, ResourcesSection
 
 
@@ -90,3 +84,19 @@ def test_a_pack_that_fits_on_no_node_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert packed(TrialResources(), 2).pack == 2
     with pytest.raises(ClusterError, match=r"^resources.pack: .*cpus_per_trial <= 2`.*=3"):
         packed(TrialResources(), 3)
+
+
+@pytest.mark.parametrize("cpus", [0.0, 8.0])
+def test_a_pack_is_measured_by_the_workers_to_come_where_the_head_takes_none(
+    monkeypatch: pytest.MonkeyPatch, cpus: float
+) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"memory": 1.0}}])
+    monkeypatch.setattr("search.room.is_of_this_host", lambda: True)
+    monkeypatch.setattr("search.room.cpus_of_one_to_come", lambda: cpus)
+    assert packed(TrialResources(), 1) == TrialResources()
+    assert packed(TrialResources(gpus=0.5), 2).gpus == 0.5
+    if cpus:
+        assert packed(TrialResources(), 4) == TrialResources(cpus=2.0, pack=4)
+        return
+    with pytest.raises(ClusterError, match=r"^resources.pack: .* known, but got pack=4"):
+        packed(TrialResources(), 4)

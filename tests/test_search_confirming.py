@@ -10,7 +10,13 @@ from fake_pool import drive
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from search.confirming import claims, confirmed, confirmed_entry, opening
+from search.confirming import (
+    claims,
+    confirmed,
+    confirmed_entry,
+    kept_back_at_pace,
+    opening,
+)
 from search.events import (
     ConfirmationOpened,
     Ended,
@@ -266,3 +272,13 @@ def test_all_trials_have_their_first_seed_before_any_has_its_second(tmp_path: Pa
     starts = [ledger.run(e.run) for e in events if isinstance(e, Started)]
     draws = [run.noise_draw for run in starts if run.purpose == "confirmation"]
     assert draws == sorted(draws)
+
+
+def test_time_is_kept_back_at_the_pace_that_runs_keep() -> None:
+    """Three trials on four seeds in full: by the plan's pace, then by that of where they train."""
+    spec = spec_of()
+    kimg = spec.budget.kimg_per_trial
+    assert kept_back_at_pace(spec, seconds_per_kimg=0.5, room=12) == 0.5 * kimg
+    assert kept_back_at_pace(spec, seconds_per_kimg=0.5, room=5) == 3 * 0.5 * kimg
+    timed = spec.model_copy(update={"budget": spec.budget.model_copy(update={"time": 100.0})})
+    assert kept_back_at_pace(timed, seconds_per_kimg=0.5, room=1) == 50.0  # half of it at most

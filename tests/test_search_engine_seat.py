@@ -17,12 +17,12 @@ from closed_form import ClosedFormRuns, Fault, open_history, study
 from tiny_study import content, write_npz
 
 from search import run_study
-from search.cluster import TrialResources
 from search.engine_seat import EngineSeat
 from search.events import Event, Measured, Retried, Started
 from search.journal import Journal
 from search.ledger import Ledger
 from search.record import read_trials
+from search.room import TrialResources
 from search.stop_request import StopRequest
 from search.study import StudySpec
 from search.trial_run import Progress
@@ -222,7 +222,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import closed_form
 from ray import cloudpickle
-from search.cluster import TrialResources, ray_running
+from search.cluster import ray_running
+from search.room import TrialResources
 from search.engine_seat import probed_pack
 from search.stop_request import StopRequest
 from search.tuner import run_trials

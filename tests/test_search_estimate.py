@@ -82,6 +82,9 @@ def test_it_is_said_in_words() -> None:
     text = "\n".join(describe(endless, estimate(endless, CALIBRATION, concurrent=3)))
     assert "time budget" not in text
     assert "rungs" not in text
+    assert "GPU" not in text
+    plan = describe(endless, estimate(endless, CALIBRATION, concurrent=3), on_gpus=True)
+    assert "a processor of this machine; trials train on GPUs" in "\n".join(plan)
 
 
 def said(study: StudySpec) -> str:

@@ -371,14 +371,39 @@ def test_a_trial_that_never_started_cannot_complete_but_can_be_stopped() -> None
 def test_sessions_add_to_the_budget_and_their_time_adds_up() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     events: list[Event] = [
+        proposed(0).model_copy(update={"at": noon}),
         SessionOpened(pid=1, at=noon),
-        proposed(0).model_copy(update={"at": noon + timedelta(seconds=30)}),  # then kill -9
+        started(0).model_copy(update={"at": noon + timedelta(seconds=20)}),
+        checkpointed(0, 10.0).model_copy(update={"at": noon + timedelta(seconds=50)}),  # kill -9
         SessionOpened(pid=2, at=noon + timedelta(hours=1), extra_trials=20, extra_seconds=60.0),
-        SessionClosed(reason="interrupted", at=noon + timedelta(hours=1, seconds=5)),
+        started(0, 1, 10.0).model_copy(update={"at": noon + timedelta(hours=2)}),
+        SessionClosed(reason="interrupted", at=noon + timedelta(hours=2, seconds=5)),
     ]
     ledger = Ledger(events)
     assert (ledger.extra_trials, ledger.extra_seconds, ledger.spent_seconds) == (20, 60.0, 35.0)
     assert not ledger.session_open
+
+
+def test_a_session_that_waits_for_machines_spends_no_time() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    ledger = Ledger([SessionOpened(pid=1, at=noon)])
+    ledger.apply(proposed(0).model_copy(update={"at": noon + timedelta(hours=3)}))
+    assert (ledger.spent_seconds, ledger.session_training) == (0.0, False)
+    ledger.apply(started(0).model_copy(update={"at": noon + timedelta(hours=4)}))
+    assert (ledger.spent_seconds, ledger.session_training) == (0.0, True)
+    ledger.apply(SessionOpened(pid=2, at=noon + timedelta(hours=5)))
+    assert (ledger.spent_seconds, ledger.session_training) == (0.0, False)
+
+
+@pytest.mark.parametrize("step", [timedelta(days=400), timedelta(days=-400)])
+def test_a_clock_that_is_set_spends_no_time(step: timedelta) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    rest: list[Event] = [proposed(0), started(0), checkpointed(0, 10.0), checkpointed(0, 20.0)]
+    events: list[Event] = [
+        event.model_copy(update={"at": noon + step * (index > 1), "session_seconds": 10.0 * index})
+        for index, event in enumerate([SessionOpened(pid=1), *rest])
+    ]
+    assert Ledger(events).spent_seconds == 20.0
 
 
 def test_a_course_remembers_every_kind_of_machine_it_was_trained_on() -> None:

@@ -19,21 +19,24 @@ from search.events import (
     ConfirmationOpened,
     Event,
     Extended,
+    Measured,
     Proposed,
     Purpose,
     RaceOpened,
     Replicated,
     SessionClosed,
     SessionOpened,
+    Started,
 )
 from search.journal import Journal
 from search.ledger import Ledger
 from search.lines import Lines
 from search.phases import Phases
+from search.proposer import Proposer
 from search.refold import Refold
 from search.requests import Enqueue, ask
 from search.run_state import RunState
-from search.stop_request import StopRequest
+from search.stop_request import StopRequest, StudyInterrupted
 from search.study import StudySpec
 
 TICK = FakeClock.TICK
@@ -116,7 +119,7 @@ class Driven:
                 LINES,
                 run,
                 seconds_left=lambda: seconds,
-                kept_back=0.0,
+                kept_back=lambda: 0.0,
                 say=lambda line: None,
             )
             return found, phases.run()
@@ -144,6 +147,39 @@ def test_within_a_confirmation_the_search_goes_on_no_more(tmp_path: Path) -> Non
     assert sum(isinstance(event, ConfirmationOpened) for event in study.events) == 1
     assert [run.state for run in runs_for(ledger, "confirmation")] == ["COMPLETED"] * 6
     assert study.closed == "time_budget"
+
+
+def test_what_is_kept_back_follows_the_pace_that_is_measured(tmp_path: Path) -> None:
+    """By the plan half of the time is the confirmation's; trials turn out to be much faster."""
+    spec = spec_of(60)
+    kept = [PLENTY]
+    remaining: list[float | None] = []
+
+    def run(stop: StopRequest, purpose: Purpose) -> None:
+        remaining.append(stop.remaining_seconds)
+        proposed = Proposer(spec).propose(history.ledger)
+        assert proposed is not None
+        history.append(proposed)
+        history.append(Started(number=0, attempt=0, node="n", device="cuda:0", pid=1))
+        kept[0] = 5 * TICK
+        remaining.append(stop.remaining_seconds)
+        history.append(Measured(number=0, kimg=100.0, elapsed_seconds=1.0, metrics={}))
+        remaining.append(stop.remaining_seconds)
+        stop.ask("interrupted")
+
+    with open_history(tmp_path, spec) as history:
+        phases = Phases(
+            spec,
+            history,
+            LINES,
+            run,
+            seconds_left=lambda: 60 * TICK,
+            kept_back=lambda: kept[0],
+            say=lambda line: None,
+        )
+        with pytest.raises(StudyInterrupted):
+            phases.run()
+    assert remaining == [30 * TICK, 30 * TICK, 55 * TICK]
 
 
 def test_a_search_that_came_to_its_end_is_not_cut_by_a_later_phase(tmp_path: Path) -> None:
@@ -260,6 +296,26 @@ def test_what_was_saved_in_full_is_completed(tmp_path: Path, ticks: int) -> None
     assert (after.state, after.attempts) == ("COMPLETED", run.attempts)
 
 
+@pytest.mark.parametrize("confirm", [CONFIRM, {}])
+def test_a_cell_that_no_time_was_left_for_is_the_first_of_a_later_session(
+    tmp_path: Path, confirm: dict[str, int]
+) -> None:
+    """It was claimed when its driver died, and the next driver had no time."""
+    study = Driven(spec_of(30, trials=9, confirm=confirm), tmp_path)
+    before = study.die_after(lambda e: isinstance(e, Proposed) and e.number == 4)
+    waiting = before.trials[4].first
+    assert waiting.attempts == 0
+    study.clock.seconds = 30 * TICK
+    ledger = study.take(WHOLE, WHOLE)
+    assert study.closed == "time_budget"
+    assert [run.key for run in ledger.unfinished()] == [waiting.key]
+    ledger = study.take(Turn(extra_seconds=PLENTY))
+    assert ledger.trials[4].state == "COMPLETED"
+    begun = [e.number for e in study.events if isinstance(e, Started)]
+    assert begun.index(4) < begun.index(5)
+    assert study.closed == "finished"
+
+
 turns = st.builds(
     Turn,
     kill_after=st.none() | st.integers(1, 120),
@@ -291,6 +347,7 @@ def test_every_phase_is_whole_through_kills_cuts_and_extensions(
     check_cells(study.take(*first), spec)
     ledger = study.take(Turn(extra_seconds=PLENTY), Turn())
     assert study.closed == "finished"
+    assert ledger.unfinished() == []
     check_cells(ledger, spec)
     check_confirmation(ledger)
     check_made_up_for(ledger)
@@ -302,8 +359,8 @@ def test_every_phase_is_whole_through_kills_cuts_and_extensions(
 
 
 def check_cells(ledger: Ledger, spec: StudySpec) -> None:
-    """Nothing runs any more, no cell is there twice, and no seed but of a shadow."""
-    assert ledger.unfinished() == []
+    """Nothing that was begun runs on, no cell is there twice, and no seed but of a shadow."""
+    assert [run for run in ledger.unfinished() if run.attempts or run.purpose != "search"] == []
     cells = {cell_key(trial.params) for trial in ledger.trials.values()}
     assert len(cells) == len(ledger.trials) <= spec.budget.trials + ledger.extra_trials
     fresh = [run.seed for run in ledger.runs if run.purpose != "shadow"]

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,41 @@ def test_the_end_of_the_time_ends_every_trial(history: History) -> None:
     assert ends == {("STOPPED", "time_budget")}
 
 
+def test_what_was_never_begun_stays_claimed_at_the_end_of_the_time(history: History) -> None:
+    """For its cell is tried no more once it has ended."""
+    referee = Referee(history, StopRequest(seconds=0.0), RunQueue("search"))
+    start(referee, 1)
+    referee.close_unfinished("search", "time_budget")
+    states = [trial.state for trial in history.ledger.trials.values()]
+    assert states == ["RUNNING", "STOPPED", "RUNNING", "RUNNING"]
+    assert RunQueue("search").ready(history.ledger) == RunKey(0)
+
+
+def test_but_not_where_another_run_of_its_trial_has_ended(tmp_path: Path) -> None:
+    spec = study(replication={"seeds": 3})
+    with open_history(tmp_path, spec) as history:
+        proposed = Proposer(spec).propose(history.ledger)
+        assert proposed is not None
+        history.append(proposed)
+        referee = Referee(history, StopRequest(seconds=0.0), RunQueue("search"))
+        place = Place(node="n", device="cpu", pid=1)
+        referee.started(RunKey(0, 1), place, pack=1, restored=False)
+        referee.close_unfinished("search", "time_budget")
+        assert {(run.state, run.reason) for run in history.ledger.runs} == {
+            ("STOPPED", "time_budget")
+        }
+
+
+def test_the_clock_runs_from_the_first_start(history: History) -> None:
+    stop = StopRequest(seconds=0.05, begun=False)
+    referee = Referee(history, stop, RunQueue("search"))
+    time.sleep(0.1)
+    assert not referee.stopping
+    start(referee, 0)
+    time.sleep(0.1)
+    assert referee.stopping
+
+
 def test_a_lost_attempt_is_not_ruled_by_what_it_last_said(history: History) -> None:
     referee = running(history)
     assert referee.progressed(RunKey(0), at(400, 1.0, done=True))
@@ -227,8 +263,23 @@ def test_a_trial_that_kills_its_process_by_memory_twice_is_infeasible(history: H
     referee.lost(RunKey(0), killed)
     trial = history.ledger.trials[0]
     assert trial.state == "INFEASIBLE"
-    assert trial.reason == f"out of memory 2 times: {killed.text}"
+    assert trial.reason == f"out of memory 2 times before it got any further: {killed.text}"
     assert not referee.stopping
+
+
+def test_memory_that_was_short_long_ago_says_nothing_of_a_trial(history: History) -> None:
+    """Of a week's training, say, in which a neighbour took the memory now and then."""
+    referee = running(history)
+    killed = Cause("out_of_memory", "its process was killed for want of memory")
+    for index in range(4):
+        path = Path(f"tune/00000-00-{index:03d}/checkpoint_000000")
+        referee.checkpointed(RunKey(0), 10.0 * (index + 1), path)
+        referee.lost(RunKey(0), killed)
+        start(referee, 0, restored=True)
+    assert not history.ledger.trials[0].first.ended
+    referee.lost(RunKey(0), killed)
+    trial = history.ledger.trials[0]
+    assert (trial.state, trial.first.losses["out_of_memory"]) == ("INFEASIBLE", 4)
 
 
 def test_a_machine_that_fails_all_it_gets_ends_the_study_by_name(tmp_path: Path) -> None:

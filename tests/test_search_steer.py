@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +163,12 @@ def test_it_says_where_no_time_would_be_left(
 ) -> None:
     budget = {**BUDGET, "time": 60.0}
     with open_history(tmp_path, study(grid=4, model=2, budget=budget)) as history:
-        late = history.ledger.sessions[0].at + timedelta(seconds=100)
-        history.append(SessionClosed(at=late, reason="time_budget"))
+        proposed = Proposer(SPEC).propose(history.ledger)
+        assert proposed is not None
+        history.append(proposed)
+        begun = Started(number=0, attempt=0, node="here", device="cpu", pid=1)
+        history.append(begun.model_copy(update={"session_seconds": 10.0}))
+        history.append(SessionClosed(session_seconds=110.0, reason="time_budget"))
     assert steer(tmp_path, "extend", "--time-budget", "+30s") == DONE
     note = "NOTE: by then no time is left; extend --time-budget by more than 10 s"
     assert note in capsys.readouterr().out

@@ -25,6 +25,33 @@ def test_the_clock_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.remaining_seconds == 0
 
 
+def test_the_clock_waits_for_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stop = StopRequest(seconds=60.0, begun=False)
+    now = 1000.0
+    assert (stop.reason, stop.remaining_seconds) == (None, 60.0)
+    stop.extend(5.0)
+    stop.begin()
+    now = 1050.0
+    stop.begin()  # once is enough
+    assert stop.remaining_seconds == 15.0
+    now = 1066.0
+    assert stop.reason == "time_budget"
+    assert StopRequest(seconds=0.0, begun=False).reason == "time_budget"
+
+
+def test_what_is_kept_back_is_not_there_to_spend_until_it_is_less() -> None:
+    stop = StopRequest(seconds=60.0, begun=False)
+    stop.keep_back(40.0)
+    assert stop.remaining_seconds == 20.0
+    stop.keep_back(10.0)
+    assert stop.remaining_seconds == 50.0
+    free = StopRequest()
+    free.keep_back(10.0)
+    assert free.remaining_seconds is None
+
+
 def test_a_user_counts_for_more_than_the_clock() -> None:
     stop = StopRequest(seconds=0.0)
     reasons = [stop.reason]
