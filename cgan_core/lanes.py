@@ -137,10 +137,14 @@ class Lanes:
         self._t += self._active
 
     def diverged(self, members: Sequence[Member]) -> list[Member]:
-        """Returns those with a loss or a parameter that is not finite; waits for the device."""
+        """Returns those with a loss or a value of a network that is not finite.
+
+        It waits for the device.
+        """
         if not members:
             return []
-        checked = [*self._g_parameters.values(), *self._d_parameters.values(), self._loss_sums]
+        networks = [*self._part("generator").values(), *self._part("discriminator").values()]
+        checked = [*networks, self._loss_sums]
         sums = [value.detach().flatten(1).sum(1).double() for value in checked]
         finite = torch.stack(sums).isfinite().all(0).tolist()
         return [member for member in members if not finite[self.members.index(member)]]
@@ -183,7 +187,8 @@ class Lanes:
     def move_statistics(self, statistics: Statistics) -> None:
         """Moves the running statistics of the active members' generators."""
         idle = ~self._active.unsqueeze(1)
-        move_running(self._g_buffers, statistics, idle=idle)
+        momentum = self._generator.statistics_momentum
+        move_running(self._g_buffers, statistics, momentum, idle)
 
     def update_discriminator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes one of the k discriminator updates of the active members."""

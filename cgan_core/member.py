@@ -98,14 +98,14 @@ class Member:
                 self.check()
 
     def check(self) -> None:
-        """Marks the member infeasible if a loss or a parameter is not finite."""
+        """Marks the member infeasible if a loss, a parameter or a statistic is not finite."""
         d_loss, g_loss, _ = self._loss_sums.tolist()
         for name, value in (("d_loss", d_loss), ("g_loss", g_loss)):
             if not math.isfinite(value):
                 self.fail(f"{name} is not finite")
         for player in ("generator", "discriminator"):
-            for name, parameter in getattr(self, player).named_parameters():
-                if not torch.isfinite(parameter.detach().sum()):
+            for name, value in getattr(self, player).state_dict().items():
+                if not torch.isfinite(value.sum()):
                     self.fail(f"{player}.{name} is not finite")
 
     def fail(self, quantity: str) -> None:
@@ -151,7 +151,8 @@ class Member:
 
     def move_statistics(self, statistics: Statistics) -> None:
         """Moves the generator's running statistics towards those of a batch."""
-        move_running(dict(self.generator.named_buffers()), statistics)
+        momentum = self.generator.statistics_momentum
+        move_running(dict(self.generator.named_buffers()), statistics, momentum)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns a copy, on the CPU, of all that the member's future depends on, by flat name."""

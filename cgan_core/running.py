@@ -13,7 +13,7 @@ from cgan_core.passes import Statistics
 def move_running(
     buffers: Mapping[str, Float[Tensor, "*members units"]],
     statistics: Statistics,
-    momentum: float = 0.1,
+    momentum: float,
     idle: Bool[Tensor, "members 1"] | None = None,
 ) -> None:
     """Moves each layer's running mean and variance towards a batch's, by r <- r + m (b - r).

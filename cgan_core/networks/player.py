@@ -38,7 +38,13 @@ class Player(nn.Module, ABC):
 
 
 class Generator(Player):
-    """G(z | y)."""
+    """G(z | y).
+
+    Attributes:
+        statistics_momentum: of its running statistics (see `cgan_core.running`), if it has any.
+    """
+
+    statistics_momentum: float = 0.1
 
     @abstractmethod
     def forward(
@@ -71,6 +77,15 @@ class Discriminator(Player):
 def draw_uniform(parameter: nn.Parameter, rng: np.random.Generator, limit: float) -> None:
     """Draws a parameter from U(-limit, limit)."""
     values = rng.uniform(-limit, limit, tuple(parameter.shape))
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(values))
+
+
+def draw_normal(
+    parameter: nn.Parameter, rng: np.random.Generator, mean: float, std: float
+) -> None:
+    """Draws a parameter from N(mean, std^2)."""
+    values = rng.normal(mean, std, tuple(parameter.shape))
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(values))
 

@@ -105,7 +105,7 @@ class Tape:
     """
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
         self.records: dict[str, Record] = {}
         self.statistics: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of a batch
 
@@ -118,7 +118,7 @@ class Tape:
 
     def _affine(self, place: str, layer: nn.Linear, x: Activations) -> Activations:
         weight = layer.weight.detach()
-        dtype = self._dtype or weight.dtype
+        dtype = self.dtype or weight.dtype
         x, weight = x.to(dtype), weight.to(dtype)
         output = affine(x, weight, layer.bias)
         self.records[place] = AffineRecord(output, x.detach(), weight)
