@@ -52,6 +52,10 @@ class GANConfig:
     )
     precision: Literal["float32", "bfloat16"] = "float32"  # of the products
 
+    # The generator that is scored and saved: as it is, or its exponential moving average
+    # (Karras et al. 2018, "Progressive growing of GANs").
+    g_average_kimg: float = ranged("half-life of the average; 0 = none", 0.0, default=0.0)
+
     # The game
     update: Literal["alternating", "simultaneous", "generator_first"] = "alternating"
     generator_loss: Literal["non_saturating", "minimax", "least_squares", "hinge"] = (

@@ -4,6 +4,7 @@ A single member and a stacked population (`cgan_core.lanes`) take their turns by
 leading axes, where there are any, are the members.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -56,12 +57,16 @@ class Players(Protocol):
         """Makes one of the k discriminator updates."""
         ...
 
+    def keep_directions(self, directions: Mapping[str, Tensor]) -> None:
+        """Keeps what the discriminator's bounded layers found for its next pass."""
+        ...
+
     def update_generator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes the generator's update."""
         ...
 
-    def move_statistics(self, statistics: Statistics) -> None:
-        """Moves the generator's running statistics towards those of a batch."""
+    def follow_generator(self, statistics: Statistics) -> None:
+        """Moves the generator's running statistics towards a batch's, and its average to it."""
         ...
 
 
@@ -95,11 +100,12 @@ def take_turn(config: GANConfig, players: Players, draws: Draws, t: Any) -> None
         else:
             d_side = discriminator_gradients(config, judged)
         players.update_discriminator(*d_side)
+        players.keep_directions(judged.directions)
     if config.update == "alternating":
         _teach_generator(config, players, draws, None if config.fresh_noise else made, t)
     elif config.update == "simultaneous":
         players.update_generator(*g_side)
-        players.move_statistics(fake.statistics)
+        players.follow_generator(fake.statistics)
 
 
 def _shared_later(config: GANConfig) -> bool:
@@ -117,7 +123,7 @@ def _teach_generator(
     masks = draws.discriminator_masks(images.shape[-2], "discriminator masks of generator", t)
     g_side = generator_gradients(config, players.judge(images, condition, masks), fake)
     players.update_generator(*g_side)
-    players.move_statistics(fake.statistics)
+    players.follow_generator(fake.statistics)
     return made
 
 

@@ -8,11 +8,13 @@ import torch
 from tiny_data import tiny_splits
 from torch import Tensor, nn
 
+from cgan_core import Trainer
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.examples import Examples
 from cgan_core.families import FAMILIES, config_of
 from cgan_core.member import Member
 from cgan_core.networks import ConditionKind, Tape
+from cgan_core.networks.bounded import Bounded
 from cgan_core.networks.pictures import PictureShape
 
 ROWS, CLASSES, MOMENTUM = 10, 3, 0.2
@@ -351,3 +353,74 @@ def test_training_statistics_are_noted_and_using_a_generator_notes_none() -> Non
     assert set(tape.statistics) == {"norms.0", "norms.1"}
     member.generator(noise, y)
     assert torch.equal(member.generator.state_dict()["norms.0.running_mean"], before)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "upsample_conv"])
+def test_bounded_layers_reach_a_spectral_norm_of_one(family: str) -> None:
+    """The power method goes a round with each update of the discriminator, and no further."""
+    still = {"learning_rate": 1e-12, "d_norm": "spectral", "update": "alternating"}
+    examples = Examples(tiny_splits(side=16))
+    member = in_float64(Member(config(family, **still, d_steps=2), examples, seed=2))
+    layers = [layer for layer in member.discriminator.modules() if isinstance(layer, Bounded)]
+    assert len(layers) == {"dcgan": 3, "upsample_conv": 5}[family]
+    weight = layers[1].layer.weight.detach().flatten(1)
+    expected = layers[1].direction.clone()
+    for _ in range(2):  # a round an update
+        expected = weight @ (weight.T @ expected)
+    member.advance(1)
+    torch.testing.assert_close(layers[1].direction, expected / expected.norm(), atol=1e-6, rtol=0)
+    member.advance(30)
+    for layer in layers:
+        bounded = layer.values(None)["weight"].detach().flatten(1)
+        assert float(torch.linalg.matrix_norm(bounded, 2)) == pytest.approx(1, abs=0.01)
+        assert float(layer.direction.norm()) == pytest.approx(1)
+
+
+def test_a_projection_adds_the_inner_product_with_the_features() -> None:
+    kinds = {"projection": KIND, "none": None}
+    networks = {
+        name: FAMILIES["dcgan"].discriminator(config("dcgan", d_join="projection"), (16, 16), kind)
+        for name, kind in kinds.items()
+    }
+    with torch.no_grad():
+        for value in networks["projection"].parameters():
+            value.uniform_(-1, 1)
+    state = networks["projection"].state_dict()
+    own = {name: value for name, value in state.items() if name.startswith("projection")}
+    networks["none"].load_state_dict({k: v for k, v in state.items() if k not in own})
+    images, y = torch.rand(ROWS, 256), torch.arange(ROWS) % CLASSES
+    features: list[Tensor] = []
+    logit = networks["none"].logit
+    assert isinstance(logit, nn.Linear)
+    keep = torch.nn.modules.module.register_module_forward_pre_hook
+    handle = keep(lambda module, given: features.append(given[0]) if module is logit else None)
+    plain = networks["none"](images, None)
+    handle.remove()
+    pooled = features[0].unflatten(1, (-1, 16)).sum(2)
+    table = own["projection.classes.weight"] + own["projection.classes.bias"]
+    expected = plain + (pooled * table[y]).sum(1)
+    torch.testing.assert_close(networks["projection"](images, y), expected)
+
+
+@pytest.mark.parametrize("family", ["mlp", "dcgan"])
+def test_the_average_of_a_generator_is_what_is_used(family: str) -> None:
+    """Half of what was there is left after the half-life; without one there is no average."""
+    own = {"mlp": {"d_dropout": 0.5, "learning_rate": 0.1, "batch_size": ROWS}}.get(family)
+    given = {"family": family, **(own or SMALL)}
+    splits = tiny_splits(side=16)
+    trainer = Trainer(config_of({**given, "g_average_kimg": 4 * ROWS / 1000}), splits, seeds=1)
+    plain = Trainer(config_of(given), splits, seeds=1)
+    member, alone = trainer.members[0], plain.members[0]
+    assert alone.scored_generator is alone.generator
+    expected = {k: v.clone() for k, v in member.generator.state_dict().items()}
+    for _ in range(5):
+        trainer.advance(1)
+        plain.advance(1)
+        for name, value in member.generator.state_dict().items():
+            assert torch.equal(value, alone.generator.state_dict()[name])
+            expected[name] = value + (expected[name] - value) * 0.5**0.25
+    used = trainer.model().generator.state_dict()
+    assert used.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(used[name], value)
+        assert torch.equal(member.scored_generator.state_dict()[name], used[name])

@@ -40,3 +40,8 @@ class ConvolutionalConfig(GANConfig):
         "share of a new batch in the running statistics", 0.0, 1.0, low_open=True, default=0.1
     )
     d_dropout: float = rate(default=0.0)  # of whole maps
+    d_norm: Literal["batch", "spectral", "none"] = "batch"
+    d_join: Literal["map", "projection"] = "map"  # of the condition
+    r1_weight: float = ranged(
+        "gamma of gamma / 2 E|grad D(x)|^2 at real images x", 0.0, default=0.0
+    )

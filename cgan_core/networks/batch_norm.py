@@ -4,10 +4,13 @@ y = gain (x - mean) / sqrt(var + eps) + bias, where mean and var are
 those of a map over the rows and positions of a batch.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cgan_core.configs.convolutional import ConvolutionalConfig
 from cgan_core.networks.pictures import Maps
 from cgan_core.networks.tape import Tape
 
@@ -65,6 +68,12 @@ class RunningNorm(nn.Module):
         unbiased = (inverse_std**-2 - EPSILON).clamp(min=0) * (count / max(count - 1, 1))
         tape.statistics[place] = mean.detach(), unbiased.detach()
         return output
+
+
+def discriminator_norms(config: ConvolutionalConfig, widths: Sequence[int]) -> list[BlockNorm]:
+    """Returns one of each width, or none where `d_norm` is something else."""
+    wanted = widths if config.d_norm == "batch" else []
+    return [BlockNorm(width, config.batch_size) for width in wanted]
 
 
 def _normalized(x: Maps, gain: Tensor, bias: Tensor) -> tuple[Maps, Tensor, Tensor]:

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cgan_core.networks.layers import ConditionKind, ConditionLayer, Conditions, Masks
+from cgan_core.networks.bounded import DIRECTION, Bounded
+from cgan_core.networks.layers import Masks
 from cgan_core.networks.pictures import Maps
 from cgan_core.networks.player import Player, RandomOf, draw_normal
 from cgan_core.networks.tape import Tape
@@ -11,39 +12,19 @@ from cgan_core.networks.tape import Tape
 SLOPE = 0.2  # of LeakyReLU below 0
 
 
-class ConditionMaps(nn.Module):
-    """An embedding of the condition, mapped to maps by a dense layer.
-
-    A condition vector has an affine layer for an embedding.
-
-    Args:
-        kind: of the condition.
-        width: of the embedding.
-        maps: how many.
-        side: of a map.
-    """
-
-    def __init__(self, kind: ConditionKind, width: int, maps: int, side: int) -> None:
-        super().__init__()
-        self._side = side
-        self.embedding = ConditionLayer(kind, width)
-        self.dense = nn.Linear(width, maps * side**2)
-
-    def forward(self, condition: Conditions, tape: Tape | None) -> Maps:
-        """Returns the maps."""
-        flat = multiply(self.dense, self.embedding(condition), tape)
-        return flat.view(len(flat), -1, self._side, self._side)
-
-
 def multiply(layer: nn.Module, x: Tensor, tape: Tape | None) -> Tensor:
     """Applies an affine layer or a convolution, in the tape's precision where it has one."""
+    values = layer.values(tape) if isinstance(layer, Bounded) else dict(layer.named_parameters())
+    applied = layer.layer if isinstance(layer, Bounded) else layer
     dtype = None if tape is None else tape.dtype
-    if dtype is None:
-        output: Tensor = layer(x.to(next(layer.parameters()).dtype))
-        return output
-    coarse = {name: value.to(dtype) for name, value in layer.named_parameters()}
-    output = functional_call(layer, coarse, (x.to(dtype),))
-    return output.float()
+    given = {name: value.to(dtype or value.dtype) for name, value in values.items()}
+    output: Tensor = functional_call(applied, given, (x.to(given["weight"].dtype),))
+    return output if dtype is None else output.float()
+
+
+def bounded(layer: nn.Linear | nn.Conv2d, place: str, d_norm: str) -> nn.Module:
+    """Returns a discriminator's layer, bounded where its norm is spectral."""
+    return Bounded(layer, place) if d_norm == "spectral" else layer
 
 
 def drop_maps(maps: Maps, masks: Masks | None, place: str) -> Maps:
@@ -69,3 +50,6 @@ def initialize_normal(
             draw_normal(parameter, random_of(name), mean=0.0, std=embedding_std)
         else:
             draw_normal(parameter, random_of(name), mean=0.0, std=std)
+    for name, buffer in network.named_buffers():
+        if name.endswith(DIRECTION):
+            draw_normal(buffer, random_of(name), mean=0.0, std=1.0)

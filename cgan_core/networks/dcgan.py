@@ -1,5 +1,8 @@
 """Deep convolutional nets (Radford et al. 2015) with a condition."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,14 +10,9 @@ from torch.nn import functional
 
 from cgan_core.configs.dcgan import DCGANConfig
 from cgan_core.networks import player
-from cgan_core.networks.batch_norm import BlockNorm, RunningNorm
-from cgan_core.networks.convolutions import (
-    SLOPE,
-    ConditionMaps,
-    drop_maps,
-    initialize_normal,
-    multiply,
-)
+from cgan_core.networks.batch_norm import RunningNorm, discriminator_norms
+from cgan_core.networks.conditions import ConditionMaps, joined_map, projection
+from cgan_core.networks.convolutions import SLOPE, bounded, drop_maps, initialize_normal, multiply
 from cgan_core.networks.layers import ConditionKind, Conditions, Masks
 from cgan_core.networks.pictures import PictureShape
 from cgan_core.networks.tape import Tape
@@ -29,8 +27,9 @@ class DCGANGenerator(player.Generator):
     """G(z | y): z and an embedding of y to 4x4 maps, joined, and transposed convolutions up.
 
     For a side of 32 there are 4 m maps of 4x4, 2 m of 8x8, m of 16x16 (m = `g_maps`) and the
-    picture; batch normalisation and ReLU before each convolution, tanh after the last. The
-    embedding is as wide as z; a condition vector has an affine layer in its place.
+    picture; batch normalisation, which would take a bias away, and ReLU before each convolution,
+    tanh after the last. The embedding is as wide as z; a condition vector has an affine layer in
+    its place.
 
     Args:
         config: sizes.
@@ -60,8 +59,10 @@ class DCGANGenerator(player.Generator):
         self.norms = nn.ModuleList(RunningNorm(width) for width in inputs)
         padding, added = PADDINGS[config.kernel]
         self.convolutions = nn.ModuleList(
-            nn.ConvTranspose2d(given, made, config.kernel, 2, padding, added, bias=is_last)
-            for given, made, is_last in zip(inputs, outputs, _flags(len(maps), -1), strict=True)
+            nn.ConvTranspose2d(
+                given, made, config.kernel, 2, padding, added, bias=position == len(maps)
+            )
+            for position, (given, made) in enumerate(zip(inputs, outputs, strict=True), 1)
         )
 
     def initialize(self, random_of: player.RandomOf) -> None:
@@ -91,6 +92,7 @@ class DCGANDiscriminator(player.Discriminator):
 
     For a side of 32: strided convolutions to m maps of 16x16 (m = `d_maps`), 2 m of 8x8, 4 m of
     4x4, each with LeakyReLU of slope 0.2 and all but the first batch-normalised, then one logit.
+    `d_norm` and `d_join` have other ways to normalise, and to heed y.
 
     Args:
         config: sizes and the rate at which maps are dropped.
@@ -106,20 +108,27 @@ class DCGANDiscriminator(player.Discriminator):
     ) -> None:
         super().__init__()
         self._config, self._shape = config, PictureShape(image_shape, config.family)
+        self.r1_weight = config.r1_weight
         side = self._shape.side
         maps = _widths(config.d_maps, side)
-        self.condition = ConditionMaps(condition, config.noise_dim, 1, side) if condition else None
-        inputs = [self._shape.channels + (1 if condition else 0), *maps[:-1]]
-        padding, _ = PADDINGS[config.kernel]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(given, made, config.kernel, 2, padding, bias=is_first)
-            for given, made, is_first in zip(inputs, maps, _flags(len(maps), 0), strict=True)
-        )
-        self.norms = nn.ModuleList(BlockNorm(width, config.batch_size) for width in maps[1:])
-        self.logit = nn.Linear(maps[-1] * FIRST**2, 1)
+        self.condition = joined_map(config, condition, side)
+        self.projection = projection(config, condition, maps[-1])
+        given = self._shape.channels + (1 if self.condition else 0)
+        self.convolutions = nn.ModuleList(self._layers([given, *maps]))
+        self.norms = nn.ModuleList(discriminator_norms(config, maps[1:]))
+        self.logit = bounded(nn.Linear(maps[-1] * FIRST**2, 1), "logit", config.d_norm)
         self.dropout = player.present(
             {f"maps {i}": (width, config.d_dropout) for i, width in enumerate(maps)}
         )
+
+    def _layers(self, widths: list[int]) -> Iterator[nn.Module]:
+        """Yields the convolutions; batch norm would take a bias away again."""
+        config = self._config
+        padding, _ = PADDINGS[config.kernel]
+        for position, (given, made) in enumerate(itertools.pairwise(widths)):
+            bias = position == 0 or config.d_norm != "batch"
+            layer = nn.Conv2d(given, made, config.kernel, 2, padding, bias=bias)
+            yield bounded(layer, f"convolutions.{position}", config.d_norm)
 
     def initialize(self, random_of: player.RandomOf) -> None:
         """Draws weights from normal distributions and zeroes biases."""
@@ -138,15 +147,13 @@ class DCGANDiscriminator(player.Discriminator):
             maps = torch.cat([maps, self.condition(condition, tape)], 1)
         for position, convolution in enumerate(self.convolutions):
             maps = multiply(convolution, maps, tape)
-            if position:
+            if position and self.norms:
                 maps = self.norms[position - 1](maps)
             maps = drop_maps(functional.leaky_relu(maps, SLOPE), masks, f"maps {position}")
-        return multiply(self.logit, maps.flatten(1), tape).squeeze(1)
-
-
-def _flags(count: int, position: int) -> list[bool]:
-    """Returns which layer has a bias: batch norm would take it away again from all others."""
-    return [index == position % count for index in range(count)]
+        logit = multiply(self.logit, maps.flatten(1), tape).squeeze(1)
+        if self.projection is not None and condition is not None:
+            logit = logit + self.projection(maps, condition)
+        return logit
 
 
 def _widths(maps: int, side: int) -> list[int]:

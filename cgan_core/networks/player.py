@@ -61,7 +61,14 @@ class Generator(Player):
 
 
 class Discriminator(Player):
-    """D(x | y)."""
+    """D(x | y).
+
+    Attributes:
+        r1_weight: of the penalty on its slope at real images (see `cgan_core.passes`), which only
+            one that is not `taped` can have.
+    """
+
+    r1_weight: float = 0.0
 
     @abstractmethod
     def forward(
@@ -81,13 +88,11 @@ def draw_uniform(parameter: nn.Parameter, rng: np.random.Generator, limit: float
         parameter.copy_(torch.from_numpy(values))
 
 
-def draw_normal(
-    parameter: nn.Parameter, rng: np.random.Generator, mean: float, std: float
-) -> None:
-    """Draws a parameter from N(mean, std^2)."""
-    values = rng.normal(mean, std, tuple(parameter.shape))
+def draw_normal(values: Tensor, rng: np.random.Generator, mean: float, std: float) -> None:
+    """Draws values from N(mean, std^2)."""
+    drawn = rng.normal(mean, std, tuple(values.shape))
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(values))
+        values.copy_(torch.from_numpy(drawn))
 
 
 def present(places: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:

@@ -9,14 +9,9 @@ from torch.nn import functional
 
 from cgan_core.configs.upsample_conv import UpsampleConvConfig
 from cgan_core.networks import player
-from cgan_core.networks.batch_norm import BlockNorm, RunningNorm
-from cgan_core.networks.convolutions import (
-    SLOPE,
-    ConditionMaps,
-    drop_maps,
-    initialize_normal,
-    multiply,
-)
+from cgan_core.networks.batch_norm import RunningNorm, discriminator_norms
+from cgan_core.networks.conditions import joined_map, projection
+from cgan_core.networks.convolutions import SLOPE, bounded, drop_maps, initialize_normal, multiply
 from cgan_core.networks.layers import ConditionKind, ConditionLayer, Conditions, Masks
 from cgan_core.networks.pictures import PictureShape
 from cgan_core.networks.tape import Tape
@@ -96,7 +91,8 @@ class UpsampleConvDiscriminator(player.Discriminator):
     first by batch norm then.
 
     With a condition (ours; the published form has none) an embedding of it, as wide as z, becomes
-    one map that joins the picture.
+    one map that joins the picture. `d_norm` and `d_join` have other ways to normalise, and to heed
+    y.
 
     Args:
         config: sizes and the rate at which maps are dropped.
@@ -116,15 +112,18 @@ class UpsampleConvDiscriminator(player.Discriminator):
         super().__init__()
         self._config, self._shape = config, PictureShape(image_shape, config.family)
         maps = [config.d_maps * 2**block for block in range(BLOCKS)]
+        self.r1_weight = config.r1_weight
         side = self._shape.side
-        self.condition = ConditionMaps(condition, config.noise_dim, 1, side) if condition else None
-        inputs = [self._shape.channels + (1 if condition else 0), *maps[:-1]]
+        self.condition = joined_map(config, condition, side)
+        self.projection = projection(config, condition, maps[-1])
+        given = self._shape.channels + (1 if self.condition else 0)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(given, made, 3, 2, 1) for given, made in zip(inputs, maps, strict=True)
+            bounded(nn.Conv2d(width, made, 3, 2, 1), f"convolutions.{block}", config.d_norm)
+            for block, (width, made) in enumerate(itertools.pairwise([given, *maps]))
         )
-        self.norms = nn.ModuleList(BlockNorm(width, config.batch_size) for width in maps[1:])
+        self.norms = nn.ModuleList(discriminator_norms(config, maps[1:]))
         last = -(-side // 2**BLOCKS)
-        self.logit = nn.Linear(maps[-1] * last**2, 1)
+        self.logit = bounded(nn.Linear(maps[-1] * last**2, 1), "logit", config.d_norm)
         self.dropout = player.present(
             {f"maps {i}": (width, config.d_dropout) for i, width in enumerate(maps)}
         )
@@ -147,6 +146,9 @@ class UpsampleConvDiscriminator(player.Discriminator):
         for position, convolution in enumerate(self.convolutions):
             rectified = functional.leaky_relu(multiply(convolution, maps, tape), SLOPE)
             maps = drop_maps(rectified, masks, f"maps {position}")
-            if position:
+            if position and self.norms:
                 maps = self.norms[position - 1](maps)
-        return multiply(self.logit, maps.flatten(1), tape).squeeze(1)
+        logit = multiply(self.logit, maps.flatten(1), tape).squeeze(1)
+        if self.projection is not None and condition is not None:
+            logit = logit + self.projection(maps, condition)
+        return logit
