@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from cgan_core.config_fields import ConfigError, check_range, check_type, ranged
 
@@ -21,6 +21,9 @@ class GANConfig:
     Raises:
         ConfigError: if a value is of the wrong type or out of its range.
     """
+
+    # Of the labels of fakes, where `condition_sampler` is None.
+    label_sampler: ClassVar[Literal["empirical", "uniform"]] = "empirical"
 
     family: str
 
@@ -49,23 +52,28 @@ class GANConfig:
     )
     precision: Literal["float32", "bfloat16"] = "float32"  # of the products
 
+    # The generator that is scored and saved: as it is, or its exponential moving average
+    # (Karras et al. 2018, "Progressive growing of GANs").
+    g_average_kimg: float = ranged("half-life of the average; 0 = none", 0.0, default=0.0)
+
     # The game
-    update: Literal["alternating", "simultaneous"] = "alternating"
+    update: Literal["alternating", "simultaneous", "generator_first"] = "alternating"
     generator_loss: Literal["non_saturating", "minimax", "least_squares", "hinge"] = (
         "non_saturating"
     )
     d_loss: Literal["sum", "half_sum", "least_squares", "hinge"] = "sum"
     d_steps: int = ranged("discriminator updates per generator update (k)", 1.0, default=1)
-    fresh_noise: bool | None = None  # becomes true under alternating, false under simultaneous
+    fresh_noise: bool | None = None  # becomes true under alternating, else false
     condition: Literal["given", "none"] = "given"  # none: the plain net on the same images
-    # Of the conditions of fakes; None is empirical for labels and kde for vectors.
+    # Of the conditions of fakes; None is `label_sampler` for labels and kde for vectors.
     condition_sampler: Literal["kde", "empirical", "uniform"] | None = None
     noise: Literal["uniform", "gaussian"] = "uniform"
     noise_dim: int = ranged("values", 1.0, default=100)
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            check_type(name, getattr(self, name), hint)
+        hints = get_type_hints(type(self))
+        for spec in dataclasses.fields(self):
+            check_type(spec.name, getattr(self, spec.name), hints[spec.name])
         for spec in dataclasses.fields(self):
             check_range(spec, getattr(self, spec.name))
         self._settle_fresh_noise()

@@ -35,7 +35,7 @@ class DeviceConditions:
     def __init__(self, examples: Examples, config: GANConfig, device: torch.device) -> None:
         kind, given = examples.kind_for(config), examples.conditions
         self.of_images = None if kind is None or given is None else given.to(device)
-        uniform = kind and kind.labels and config.condition_sampler == "uniform"
+        uniform = kind and kind.labels and examples.sampler_for(config) == "uniform"
         self._classes = kind.width if kind and uniform else None
         self._spread: Tensor | None = None
         if examples.density is not None:

@@ -60,7 +60,7 @@ class Draws:
         noise = draw_noise(rng, config.noise, config.batch_size, config.noise_dim)
         if not self._conditional:
             return noise, None
-        sampler = config.condition_sampler
+        sampler = self._examples.sampler_for(config)
         return noise, self._examples.draw_conditions(rng, config.batch_size, sampler)
 
     def generator_masks(self, name: str, t: int) -> Masks:

@@ -38,6 +38,11 @@ class Examples:
         """Returns what a configuration's networks are conditioned on."""
         return None if config.condition == "none" else self.kind
 
+    def sampler_for(self, config: GANConfig) -> str | None:
+        """Returns how a configuration has the conditions of fakes drawn; None for no wish."""
+        labels = self.kind is not None and self.kind.labels
+        return config.condition_sampler or (config.label_sampler if labels else None)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cgan_core.config import ConfigError, GANConfig
+from cgan_core.configs.dcgan import DCGANConfig
 from cgan_core.configs.mlp import MLPConfig
+from cgan_core.configs.upsample_conv import UpsampleConvConfig
 
 if TYPE_CHECKING:
     from cgan_core.networks import ConditionKind, Discriminator, Generator
@@ -53,6 +55,14 @@ def _late(module: str, network: str) -> Callable[..., Any]:
 
 FAMILIES: Mapping[str, Family] = {
     "mlp": Family(MLPConfig, _late("mlp", "MLPGenerator"), _late("mlp", "MLPDiscriminator")),
+    "dcgan": Family(
+        DCGANConfig, _late("dcgan", "DCGANGenerator"), _late("dcgan", "DCGANDiscriminator")
+    ),
+    "upsample_conv": Family(
+        UpsampleConvConfig,
+        _late("upsample_conv", "UpsampleConvGenerator"),
+        _late("upsample_conv", "UpsampleConvDiscriminator"),
+    ),
 }
 DEFAULT_FAMILY = "mlp"
 

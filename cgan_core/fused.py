@@ -78,6 +78,10 @@ class FusedPopulation:
 
     def _lanes_for(self, member: Member) -> Lanes:
         device = torch.device(self.device)
+        if device.type == "cuda":  # else convolutions would round as it comes, and to 10 bits
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.allow_tf32 = False
         draws: HostDraws | DeviceDraws = HostDraws(device)
         if self.streams == "device":
             draws = DeviceDraws(member.config, self.examples, self.capacity, device)

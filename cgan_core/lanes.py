@@ -12,7 +12,7 @@ from cgan_core.device_draws import DeviceDraws
 from cgan_core.families import FAMILIES
 from cgan_core.game import Loss
 from cgan_core.host_draws import HostDraws, Places, places_of
-from cgan_core.member import Member
+from cgan_core.member import Member, average_share
 from cgan_core.networks import Masks, Tape
 from cgan_core.networks.tape import Gradients
 from cgan_core.passes import (
@@ -24,7 +24,7 @@ from cgan_core.passes import (
     TracedImages,
     TracedLogits,
 )
-from cgan_core.running import move_running
+from cgan_core.running import keep, move_average, move_running
 from cgan_core.sweeps import Scalars, StackedOptimizer, Update, adam, sgd
 from cgan_core.turn import take_turn
 
@@ -77,14 +77,19 @@ class Lanes:
             self._discriminator = family.discriminator(config, shape, member.kind)
         self._g_parameters = self._parameters("generator", self._generator)
         self._d_parameters = self._parameters("discriminator", self._discriminator)
-        buffers = self._part("generator")
-        self._g_buffers = {name: buffers[name] for name, _ in self._generator.named_buffers()}
+        self._g_buffers = self._buffers("generator", self._generator)
+        self._d_buffers = self._buffers("discriminator", self._discriminator)
+        self._average = self._part("average")
         self._g_optimizer = self._optimizer("g_optimizer", self._g_parameters)
         self._d_optimizer = self._optimizer("d_optimizer", self._d_parameters)
 
     def _parameters(self, player: str, network: nn.Module) -> dict[str, Tensor]:
         stacked = self._part(player)
         return {name: stacked[name].requires_grad_() for name, _ in network.named_parameters()}
+
+    def _buffers(self, player: str, network: nn.Module) -> dict[str, Tensor]:
+        stacked = self._part(player)
+        return {name: stacked[name] for name, _ in network.named_buffers()}
 
     def _optimizer(self, name: str, parameters: Mapping[str, Tensor]) -> StackedOptimizer:
         return StackedOptimizer(
@@ -137,10 +142,14 @@ class Lanes:
         self._t += self._active
 
     def diverged(self, members: Sequence[Member]) -> list[Member]:
-        """Returns those with a loss or a parameter that is not finite; waits for the device."""
+        """Returns those with a loss or a value of a network that is not finite.
+
+        It waits for the device.
+        """
         if not members:
             return []
-        checked = [*self._g_parameters.values(), *self._d_parameters.values(), self._loss_sums]
+        networks = [*self._part("generator").values(), *self._part("discriminator").values()]
+        checked = [*networks, self._loss_sums]
         sums = [value.detach().flatten(1).sum(1).double() for value in checked]
         finite = torch.stack(sums).isfinite().all(0).tolist()
         return [member for member in members if not finite[self.members.index(member)]]
@@ -149,41 +158,52 @@ class Lanes:
         """Runs the generators."""
         network, parameters = self._generator, self._g_parameters
         images, tape = self._run(network, parameters, noise, condition, masks)
-        records, statistics = tape
         if network.taped:
-            return TapedImages(images, records)
-        return TracedImages(images, parameters, statistics)
+            return TapedImages(images, tape.records)
+        return TracedImages(images, parameters, tape.statistics)
 
     def judge(self, images: Tensor, condition: Tensor | None, masks: Masks) -> Judged:
         """Runs the discriminators."""
         network, parameters = self._discriminator, self._d_parameters
         if not network.taped:
             images = images.requires_grad_()
-        logits, (records, _) = self._run(network, parameters, images, condition, masks)
+        values = parameters | self._d_buffers
+        logits, tape = self._run(network, values, images, condition, masks)
         if network.taped:
-            return TapedLogits(logits, records, masks.get("input"))
-        return TracedLogits(logits, parameters, images)
+            return TapedLogits(logits, tape.records, masks.get("input"))
+        return TracedLogits(logits, parameters, images, tape.directions, network.r1_weight)
 
     def _run(
         self,
         network: nn.Module,
-        parameters: Mapping[str, Tensor],
+        values: Mapping[str, Tensor],
         x: Tensor,
         condition: Tensor | None,
         masks: Masks,
-    ) -> Any:
-        def of_one(parameters: Any, x: Tensor, condition: Tensor | None, masks: Any) -> Any:
+    ) -> tuple[Tensor, Tape]:
+        """Returns the stacked output, and a tape of what all of the stack noted."""
+
+        def of_one(values: Any, x: Tensor, condition: Tensor | None, masks: Any) -> Any:
             tape = Tape(self._products)
-            output = functional_call(network, parameters, (x, condition, masks, tape))
-            return output, (tape.records, tape.statistics)
+            output = functional_call(network, values, (x, condition, masks, tape))
+            return output, tape.noted()
 
         in_dims = (0, 0, None if condition is None else 0, 0)
-        return vmap(of_one, in_dims)(parameters, x, condition, masks)
+        output, noted = vmap(of_one, in_dims)(values, x, condition, masks)
+        return output, Tape(self._products, *noted)
 
-    def move_statistics(self, statistics: Statistics) -> None:
-        """Moves the running statistics of the active members' generators."""
-        idle = ~self._active.unsqueeze(1)
-        move_running(self._g_buffers, statistics, idle=idle)
+    def keep_directions(self, directions: Mapping[str, Tensor]) -> None:
+        """Keeps what the bounded layers of the active members' discriminators found."""
+        keep(self._d_buffers, directions, ~self._active)
+
+    def follow_generator(self, statistics: Statistics) -> None:
+        """Moves the active members' running statistics towards a batch's, and averages."""
+        idle = ~self._active
+        momentum = self._generator.statistics_momentum
+        move_running(self._g_buffers, statistics, momentum, idle)
+        if self._average:
+            share = average_share(self.config)
+            move_average(self._average, self._part("generator"), share, idle)
 
     def update_discriminator(self, gradients: Gradients, loss: Loss) -> None:
         """Makes one of the k discriminator updates of the active members."""

@@ -1,5 +1,6 @@
 """One member of a population: two networks that play against each other."""
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from cgan_core.config import ConfigError, GANConfig
 from cgan_core.draws import Draws
 from cgan_core.examples import Examples
 from cgan_core.families import FAMILIES
-from cgan_core.networks import Masks, Tape
+from cgan_core.networks import Generator, Masks, Tape
 from cgan_core.networks.tape import Gradients
 from cgan_core.optimizers import PlayerOptimizer
 from cgan_core.passes import (
@@ -23,7 +24,7 @@ from cgan_core.passes import (
     TracedImages,
     TracedLogits,
 )
-from cgan_core.running import move_running
+from cgan_core.running import keep, move_average, move_running
 from cgan_core.streams import stream
 from cgan_core.turn import take_turn
 
@@ -57,6 +58,7 @@ class Member:
         self.generator = family.generator(config, shape, self.kind)
         self.discriminator = family.discriminator(config, shape, self.kind)
         self._initialize()
+        self.average = copy.deepcopy(self.generator) if config.g_average_kimg else None
         self._g_optimizer = PlayerOptimizer(config, self.generator)
         self._d_optimizer = PlayerOptimizer(config, self.discriminator, config.d_rate_ratio)
         self.draws = Draws(
@@ -71,6 +73,11 @@ class Member:
                 lambda name, player=player: stream(self.seed, f"init {player}.{name}")
             )
         self.generator.start_at(self.examples.pixel_means)
+
+    @property
+    def scored_generator(self) -> Generator:
+        """The generator that is used: its average, or as it is where it has none."""
+        return self.average or self.generator
 
     @property
     def epoch(self) -> float:
@@ -98,14 +105,14 @@ class Member:
                 self.check()
 
     def check(self) -> None:
-        """Marks the member infeasible if a loss or a parameter is not finite."""
+        """Marks the member infeasible if a loss, a parameter or a statistic is not finite."""
         d_loss, g_loss, _ = self._loss_sums.tolist()
         for name, value in (("d_loss", d_loss), ("g_loss", g_loss)):
             if not math.isfinite(value):
                 self.fail(f"{name} is not finite")
         for player in ("generator", "discriminator"):
-            for name, parameter in getattr(self, player).named_parameters():
-                if not torch.isfinite(parameter.detach().sum()):
+            for name, value in getattr(self, player).state_dict().items():
+                if not torch.isfinite(value.sum()):
                     self.fail(f"{player}.{name} is not finite")
 
     def fail(self, quantity: str) -> None:
@@ -136,7 +143,8 @@ class Member:
             return TapedLogits(logits, tape.records, masks.get("input"))
         images = images.requires_grad_()
         logits = network(images, condition, masks, tape)
-        return TracedLogits(logits, dict(network.named_parameters()), images)
+        parameters = dict(network.named_parameters())
+        return TracedLogits(logits, parameters, images, tape.directions, network.r1_weight)
 
     def update_discriminator(self, gradients: Gradients, loss: Float[Tensor, ""]) -> None:
         """Makes one of the k discriminator updates."""
@@ -149,9 +157,17 @@ class Member:
         self._loss_sums[1] += loss
         self._loss_sums[2] += 1
 
-    def move_statistics(self, statistics: Statistics) -> None:
-        """Moves the generator's running statistics towards those of a batch."""
-        move_running(dict(self.generator.named_buffers()), statistics)
+    def keep_directions(self, directions: Mapping[str, Tensor]) -> None:
+        """Keeps what the discriminator's bounded layers found for its next pass."""
+        keep(dict(self.discriminator.named_buffers()), directions)
+
+    def follow_generator(self, statistics: Statistics) -> None:
+        """Moves the generator's running statistics towards a batch's, and its average to it."""
+        momentum = self.generator.statistics_momentum
+        move_running(dict(self.generator.named_buffers()), statistics, momentum)
+        if self.average is not None:
+            share = average_share(self.config)
+            move_average(self.average.state_dict(), self.generator.state_dict(), share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns a copy, on the CPU, of all that the member's future depends on, by flat name."""
@@ -166,6 +182,7 @@ class Member:
             "g_optimizer": self._g_optimizer.state_dict(),
             "d_optimizer": self._d_optimizer.state_dict(),
             "progress": {"loss_sums": self._loss_sums},
+            "average": self.average.state_dict() if self.average is not None else {},
         }
         return {
             f"{part}.{name}": value
@@ -177,9 +194,12 @@ class Member:
         """Moves what training changes, with its values, to the memory of these tensors."""
         for name, value in self.tensors().items():
             places[name].copy_(value)
-        for player in ("generator", "discriminator"):
-            for name, value in getattr(self, player).state_dict(keep_vars=True).items():
-                value.data = places[f"{player}.{name}"]
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.average is not None:
+            networks["average"] = self.average
+        for network, module in networks.items():
+            for name, value in module.state_dict(keep_vars=True).items():
+                value.data = places[f"{network}.{name}"]
         self._g_optimizer.move(_part(places, "g_optimizer"))
         self._d_optimizer.move(_part(places, "d_optimizer"))
         self._loss_sums = places["progress.loss_sums"]
@@ -188,12 +208,21 @@ class Member:
         """Takes over a state that `state_dict` gave, of the same configuration and seed."""
         self.generator.load_state_dict(_part(state, "generator"))
         self.discriminator.load_state_dict(_part(state, "discriminator"))
+        if self.average is not None:
+            self.average.load_state_dict(_part(state, "average"))
         self._g_optimizer.load_state_dict(_part(state, "g_optimizer"))
         self._d_optimizer.load_state_dict(_part(state, "d_optimizer"))
         self.t = int(state["progress.t"])
         self._loss_sums.copy_(state["progress.loss_sums"])
         self.infeasible = None
         self.check()
+
+
+def average_share(config: GANConfig) -> float:
+    """Returns how far an update moves the generator's average: half the way in its half-life."""
+    kimg = config.d_steps * config.batch_size / 1000
+    kept: float = 0.5 ** (kimg / config.g_average_kimg)
+    return 1 - kept
 
 
 def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ axes, where there are any, are the members of a stacked population.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -67,6 +67,11 @@ class TapedLogits:
     records: dict[str, Record]
     input_mask: Activations | None = None
 
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """None: affine layers here are not bounded."""
+        return {}
+
     def gradients(self, at_logits: Rows) -> Gradients:
         """Returns the gradient of each parameter."""
         at_outputs = output_gradients(self.logits, at_logits, self.records)
@@ -121,15 +126,33 @@ class TracedLogits:
         logits: of real and fake images, or of fakes alone.
         parameters: those of the discriminator that require gradients.
         images: a leaf of the graph.
+        directions: what its bounded layers found (`cgan_core.networks.bounded`), by buffer.
+        r1_weight: gamma of the penalty gamma / 2 E[|dl(x)/dx|^2] at real images x in [0, 1]
+            (Mescheder et al. 2018, "Which training methods for GANs do actually converge?"),
+            whose gradient is added to that of the parameters.
     """
 
     logits: Rows
     parameters: Mapping[str, Tensor]
     images: Images
+    directions: Mapping[str, Tensor] = field(default_factory=dict)
+    r1_weight: float = 0.0
 
     def gradients(self, at_logits: Rows) -> Gradients:
-        """Returns the gradient of each parameter."""
-        return _traced(self.logits, self.parameters, at_logits)
+        """Returns the gradient of each parameter, of real and fake images."""
+        if not self.r1_weight:
+            return _traced(self.logits, self.parameters, at_logits)
+        outputs, cotangents = [self.logits, self._penalty()], [at_logits, None]
+        formed = torch.autograd.grad(outputs, list(self.parameters.values()), cotangents)
+        return zip(self.parameters, map(FormedGradient, formed), strict=True)
+
+    def _penalty(self) -> Float[Tensor, ""]:
+        """Returns R1, summed over the members."""
+        num_real = self.logits.shape[-1] // 2
+        of_real = self.logits[..., :num_real].sum()
+        (slopes,) = torch.autograd.grad(of_real, self.images, create_graph=True)
+        squares = slopes[..., :num_real, :].square().sum(-1)
+        return self.r1_weight / 2 * squares.mean(-1).sum()
 
     def image_gradients(self, at_logits: Rows, num_fakes: int) -> Images:
         """Returns the gradient at the fakes."""

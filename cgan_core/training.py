@@ -134,7 +134,9 @@ class Trainer:
     def model(self, member: int = 0) -> Model:
         """Returns a member's generator as it is now, ready for `generate` and for saving."""
         subject = self.members[member]
-        parameters = {k: v.detach().clone() for k, v in subject.generator.state_dict().items()}
+        parameters = {
+            k: v.detach().clone() for k, v in subject.scored_generator.state_dict().items()
+        }
         examples = self.examples
         return Model.of(subject.config, examples.image_shape, subject.kind, parameters)
 

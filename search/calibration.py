@@ -49,7 +49,7 @@ def calibrate(config: GANConfig, evaluator: Evaluator, threads: int) -> Calibrat
         repeats = [_repeat(member) for _ in range(REPEATS)]
         trained = time.perf_counter()
         sets = get_args(SampleSet)
-        drawn = [evaluator.draw(member.generator, config, which=which) for which in sets]
+        drawn = [evaluator.draw(member.scored_generator, config, which=which) for which in sets]
         evaluator.validations(drawn)
         evaluator.guard(drawn[0])
         diagnose(member)

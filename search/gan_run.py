@@ -199,7 +199,7 @@ class GANRun:
 
     def _draw(self, which: SampleSet) -> Samples:
         member, noise_draw = self.member, self.trial["noise_draw"]
-        config, trained = member.config, member.generator  # where it is trained
+        config, trained = member.config, member.scored_generator  # where it is trained
         return self.evaluator.draw(trained, config, noise_draw, which)
 
     def _progress(self, kimg: float, metrics: dict[str, float] | None = None) -> Progress:

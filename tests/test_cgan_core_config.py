@@ -190,6 +190,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "update": ("simultaneous", {"fresh_noise": False}),
     "condition": ("none", {}),
     "precision": ("bfloat16", {}),
+    "g_average_kimg": (0.1, {}),
     "d_steps": (2, {}),
     "fresh_noise": (False, {}),
     "condition_sampler": ("uniform", {}),
@@ -231,7 +232,7 @@ def trained(splits: DataSplits, **changes: Any) -> dict[str, torch.Tensor]:
     """Parameters after three steps, long enough for a second epoch's momentum at batch 10."""
     member = Member(tiny_config(**changes), Examples(splits), seed=0)
     member.advance(3)
-    networks = (member.generator, member.discriminator)
+    networks = (member.generator, member.discriminator, member.scored_generator)
     return {f"{i}.{k}": v for i, n in enumerate(networks) for k, v in n.state_dict().items()}
 
 

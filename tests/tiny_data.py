@@ -34,11 +34,15 @@ def tiny_config(**changes: object) -> MLPConfig:
 
 
 def tiny_splits(
-    conditions: str = "labels", train: int = 60, validation: int = 40, test: int = 30
+    conditions: str = "labels",
+    train: int = 60,
+    validation: int = 40,
+    test: int = 30,
+    side: int = 4,
 ) -> DataSplits:
-    """4x4 images of 3 classes that differ in brightness; class 0 is half of them."""
+    """4x4 images, or larger, of 3 classes that differ in brightness; class 0 is half of them."""
     parts = [
-        _images(conditions, count, np.random.default_rng(seed))
+        _images(conditions, count, side, np.random.default_rng(seed))
         for seed, count in enumerate((train, validation, test))
     ]
     return DataSplits(
@@ -52,10 +56,10 @@ def tiny_splits(
     )
 
 
-def _images(conditions: str, count: int, rng: np.random.Generator) -> LabeledImages:
+def _images(conditions: str, count: int, side: int, rng: np.random.Generator) -> LabeledImages:
     labels = rng.permutation(np.array([0, 0, 1, 2])[np.arange(count) % 4]).astype(np.int64)
     bright = 60 + 70 * labels[:, None, None]
-    images = np.clip(bright + rng.normal(0, 20, (count, 4, 4)), 0, 255).astype(np.uint8)
+    images = np.clip(bright + rng.normal(0, 20, (count, side, side)), 0, 255).astype(np.uint8)
     if conditions == "labels":
         return LabeledImages(images, labels)
     if conditions == "none":

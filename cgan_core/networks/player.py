@@ -38,7 +38,13 @@ class Player(nn.Module, ABC):
 
 
 class Generator(Player):
-    """G(z | y)."""
+    """G(z | y).
+
+    Attributes:
+        statistics_momentum: of its running statistics (see `cgan_core.running`), if it has any.
+    """
+
+    statistics_momentum: float = 0.1
 
     @abstractmethod
     def forward(
@@ -55,7 +61,14 @@ class Generator(Player):
 
 
 class Discriminator(Player):
-    """D(x | y)."""
+    """D(x | y).
+
+    Attributes:
+        r1_weight: of the penalty on its slope at real images (see `cgan_core.passes`), which only
+            one that is not `taped` can have.
+    """
+
+    r1_weight: float = 0.0
 
     @abstractmethod
     def forward(
@@ -73,6 +86,13 @@ def draw_uniform(parameter: nn.Parameter, rng: np.random.Generator, limit: float
     values = rng.uniform(-limit, limit, tuple(parameter.shape))
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(values))
+
+
+def draw_normal(values: Tensor, rng: np.random.Generator, mean: float, std: float) -> None:
+    """Draws values from N(mean, std^2)."""
+    drawn = rng.normal(mean, std, tuple(values.shape))
+    with torch.no_grad():
+        values.copy_(torch.from_numpy(drawn))
 
 
 def present(places: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:

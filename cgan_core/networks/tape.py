@@ -10,7 +10,7 @@ return the records of a forward pass, for they are tuples of tensors.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -102,12 +102,24 @@ class Tape:
 
     Args:
         dtype: of the matrix products; None leaves it to the weights.
+
+    Attributes:
+        records: of affine layers, by place.
+        statistics: mean and unbiased variance of a batch, by place.
+        directions: of the power method, by buffer.
     """
 
-    def __init__(self, dtype: torch.dtype | None = None) -> None:
-        self._dtype = dtype
+    def __init__(self, dtype: torch.dtype | None = None, *noted: dict[str, Any]) -> None:
+        self.dtype = dtype
         self.records: dict[str, Record] = {}
-        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}  # mean and variance of a batch
+        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
+        self.directions: dict[str, Tensor] = {}
+        if noted:
+            self.records, self.statistics, self.directions = noted
+
+    def noted(self) -> tuple[dict[str, Any], ...]:
+        """Returns all that it notes, as another takes it."""
+        return self.records, self.statistics, self.directions
 
     def apply(self, place: str, layer: nn.Module, x: Tensor) -> Activations:
         """Applies an affine layer, on activations or on conditions."""
@@ -118,7 +130,7 @@ class Tape:
 
     def _affine(self, place: str, layer: nn.Linear, x: Activations) -> Activations:
         weight = layer.weight.detach()
-        dtype = self._dtype or weight.dtype
+        dtype = self.dtype or weight.dtype
         x, weight = x.to(dtype), weight.to(dtype)
         output = affine(x, weight, layer.bias)
         self.records[place] = AffineRecord(output, x.detach(), weight)
