@@ -55,7 +55,7 @@ class LabeledImages:
         return len(self.images)
 
     def chosen(self, rows: np.ndarray) -> "LabeledImages":
-        """The images of some rows (their numbers, or a truth value for each), with all of theirs."""
+        """The images of some rows (by numbers or truth values), with all that is theirs."""
         return LabeledImages(
             self.images[rows],
             None if self.conditions is None else self.conditions[rows],
@@ -120,7 +120,7 @@ class DataSplits:
 
     @functools.cached_property
     def images_digest(self) -> str:
-        """The digest that these pictures have without conditions: one for all choices of those."""
+        """The digest of the pictures alone: the same whatever their conditions are."""
         splits = (self.train, self.validation, self.test)
         return content_digest(*(LabeledImages(split.images, None) for split in splits))
 

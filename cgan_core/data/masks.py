@@ -1,15 +1,13 @@
 """The part of a picture that is hidden, so that the rest of it is a condition."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cgan_core.data.errors import DataError
-
-MaskName = Literal["left_half", "right_half", "top_half", "bottom_half", "centre"]
-Box = tuple[int, int, int, int]  # top, left, height, width
+from cgan_core.data_choices import MaskBox, MaskName
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Mask:
     width: int
 
     @classmethod
-    def of(cls, wanted: MaskName | Box, image_shape: tuple[int, ...]) -> "Mask":
+    def of(cls, wanted: MaskName | MaskBox, image_shape: tuple[int, ...]) -> "Mask":
         """Places a mask on pictures of a shape (h, w) or (h, w, c).
 
         A half of an odd number of rows or columns is rounded down; `centre` hides the middle
@@ -69,8 +67,8 @@ class Mask:
         return vectors
 
 
-def _named(name: str, rows: int, columns: int) -> Box:
-    boxes: dict[str, Box] = {
+def _named(name: str, rows: int, columns: int) -> MaskBox:
+    boxes: dict[str, MaskBox] = {
         "left_half": (0, 0, rows, columns // 2),
         "right_half": (0, columns - columns // 2, rows, columns // 2),
         "top_half": (0, 0, rows // 2, columns),
