@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cgan_core.data import DataSplits
-from cgan_core.data.mnist import cache_folder
+from cgan_core.data.places import cache_folder
 from cgan_core.examples import Examples
 from cgan_core.replacing import replacing
 from cgan_core.streams import keep_mask, stream

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cgan_core import philox
 from cgan_core.config import GANConfig
+from cgan_core.data.conditions import ConditionDensity, UniformConditions
 from cgan_core.examples import Examples
 from cgan_core.host_draws import Occupants, Places, Steps
 from cgan_core.member import Member
@@ -37,25 +38,39 @@ class DeviceConditions:
         self.of_images = None if kind is None or given is None else given.to(device)
         uniform = kind and kind.labels and examples.sampler_for(config) == "uniform"
         self._classes = kind.width if kind and uniform else None
-        self._spread: Tensor | None = None
-        if examples.density is not None:
-            scale = torch.from_numpy(examples.density.scale) * examples.density.bandwidth
-            self._spread = scale.float().to(device)
+        self._seats = self.of_images  # about which those of fakes are drawn
+        self._widths: Tensor | None = None
+        self._box: tuple[Tensor, Tensor] | None = None
+        if kind is not None and not kind.labels:
+            self._settle_vectors(examples, config, device)
+
+    def _settle_vectors(self, examples: Examples, config: GANConfig, device: torch.device) -> None:
+        sampler = examples.vector_sampler(config.condition_sampler)
+        if isinstance(sampler, ConditionDensity):
+            self._seats = torch.from_numpy(sampler.kernel_centers).to(device)
+            self._widths = torch.from_numpy(sampler.kernel_widths).float().to(device)
+        elif isinstance(sampler, UniformConditions):
+            low, high = (torch.from_numpy(end).to(device) for end in (sampler.low, sampler.high))
+            self._box = low, high
 
     def draw(self, draw_words: Callable[[int], Tensor], rows: int) -> Tensor | None:
         """Draws the conditions of a mini-batch of fakes in each lane, from words."""
-        if self.of_images is None:
+        if self._seats is None:
             return None
         if self._classes is not None:
             return philox.integers(draw_words(rows), self._classes)
-        width = 0 if self._spread is None else self.of_images.shape[1]
+        if self._box is not None:
+            low, high = self._box
+            shares = philox.uniform(draw_words(rows * len(low))).unflatten(1, (rows, len(low)))
+            return torch.minimum(low + shares * (high - low), high)
+        width = 0 if self._widths is None else self._seats.shape[1]
         pairs = -(-rows * width // 2)
         drawn = draw_words(rows + 2 * pairs)
-        chosen = self.of_images[philox.integers(drawn[:, :rows], len(self.of_images))]
-        if self._spread is None:
+        chosen = self._seats[philox.integers(drawn[:, :rows], len(self._seats))]
+        if self._widths is None:
             return chosen
         noise = philox.gaussian(drawn[:, rows:].unflatten(1, (2, pairs))).flatten(1)
-        return chosen + noise[:, : rows * width].view_as(chosen) * self._spread
+        return chosen + noise[:, : rows * width].view_as(chosen) * self._widths
 
 
 class DeviceDraws:

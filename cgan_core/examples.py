@@ -9,7 +9,13 @@ from torch import Tensor
 
 from cgan_core.config import GANConfig
 from cgan_core.data import DataSplits
-from cgan_core.data.conditions import ConditionDensity
+from cgan_core.data.conditions import (
+    ConditionDensity,
+    SamplerKind,
+    VectorSampler,
+    settled_kind,
+    vector_sampler,
+)
 from cgan_core.networks import ConditionKind
 from cgan_core.streams import stream
 
@@ -29,10 +35,8 @@ class Examples:
         self.image_shape = splits.image_shape
         self.conditions = train.condition_tensor
         self.kind = condition_kind(splits)
-        self._num_classes = splits.num_classes
-        self.density: ConditionDensity | None = None
-        if train.conditions is not None and splits.num_classes is None:
-            self.density = ConditionDensity.fit(train.conditions, stream(0, "condition density"))
+        self._splits = splits
+        self._samplers: dict[SamplerKind, VectorSampler] = {}
 
     def kind_for(self, config: GANConfig) -> ConditionKind | None:
         """Returns what a configuration's networks are conditioned on."""
@@ -58,27 +62,55 @@ class Examples:
         images = self.images.index_select(0, indices).float().div_(255)
         return images, None if self.conditions is None else self.conditions[indices]
 
+    @property
+    def density(self) -> ConditionDensity | None:
+        """The density of condition vectors; None for labels, parts of pictures, or nothing."""
+        if self.kind is None or self.kind.labels or self._splits.mask is not None:
+            return None
+        density = self.vector_sampler("kde")
+        assert isinstance(density, ConditionDensity)
+        return density
+
+    def vector_sampler(self, kind: SamplerKind | None = None) -> VectorSampler:
+        """What draws condition vectors of the training split; made when first asked for.
+
+        Raises:
+            DataError: if there is no such way for these conditions.
+        """
+        settled = settled_kind(kind, self._splits)
+        if settled not in self._samplers:
+            conditions = self._splits.train.conditions
+            assert conditions is not None
+            rng = stream(0, "condition density")
+            self._samplers[settled] = vector_sampler(settled, conditions, rng)
+        return self._samplers[settled]
+
     def grid_vectors(self) -> Float[Tensor, "rows width"] | None:
         """Returns ten condition vectors for a grid of pictures, or None where they are none."""
-        if self.density is None:
+        if self.kind is None or self.kind.labels:
             return None
         return self.draw_conditions(stream(0, "grid y"), 10)
 
     def draw_conditions(
-        self, rng: np.random.Generator, rows: int, kind: str | None = None
+        self, rng: np.random.Generator, rows: int, kind: SamplerKind | None = None
     ) -> Tensor | None:
         """Draws conditions for generated images, independently of any real batch.
 
-        `empirical` labels follow the training split's class distribution, `uniform` ones give
-        every class the same chance; vectors come from the density fitted on the training split,
-        so that no training vector is handed to the generator as it is (Gauthier 2015).
+        `empirical` ones are those of training images, `uniform` labels give every class the same
+        chance, and `uniform` vectors lie anywhere in the box of the training ones. Vectors come
+        from a density (`kde`) unless something else is asked for, so that no training vector is
+        handed to the generator as it is (Gauthier 2015); visible parts of pictures are those of
+        training images.
+
+        Raises:
+            DataError: if there is no such way for these conditions.
         """
         if self.conditions is None:
             return None
-        if self.density is not None:
-            return torch.from_numpy(self.density.sample(rows, rng))
-        if kind == "uniform" and self._num_classes is not None:
-            return torch.from_numpy(rng.integers(self._num_classes, size=rows))
+        if self._splits.num_classes is None:
+            return torch.from_numpy(self.vector_sampler(kind).sample(rows, rng))
+        if settled_kind(kind, self._splits) == "uniform":
+            return torch.from_numpy(rng.integers(self._splits.num_classes, size=rows))
         return self.conditions[torch.from_numpy(rng.integers(len(self), size=rows))]
 
 

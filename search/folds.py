@@ -15,6 +15,9 @@ def refusal_of_folds(folds: int, splits: DataSplits) -> str | None:
     train = splits.train
     if folds == 1:
         return None
+    if train.groups is not None and folds > (groups := len(np.unique(train.groups))):
+        what = f"groups of training images in {splits.source}"
+        return f"`folds <= {groups}` ({what}) must hold, but got folds={folds}"
     name, count = "training images", len(train)
     if splits.num_classes is not None and train.conditions is not None:
         counts = np.bincount(train.conditions, minlength=splits.num_classes)

@@ -5,9 +5,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cgan_core.data import DataSplits
+from cgan_core.data.conditions import SamplerKind, settled_kind
 from cgan_core.evaluation import Evaluator, Protocol, protocol_for
 from cgan_core.families import family_of
 from search.calibration import Calibration, calibrate
@@ -50,12 +51,7 @@ class PreparedStudy:
     ) -> None:
         self.spec, self.output, self._say = spec, output, say
         self._recorded_lines: Mapping[str, Any] | None = None
-        wanted = DataSource(
-            name=spec.data.name or "mnist",
-            path=spec.data.path,
-            require_full=spec.data.require_full,
-            seed=spec.seed,
-        )
+        wanted = DataSource.of(spec.data, spec.seed)
         if resume:
             recorded = read_study(output)
             check_same_spec(spec, recorded["spec"], output)
@@ -69,6 +65,7 @@ class PreparedStudy:
                 f"{splits.digest[:12]}; bring the first ones back"
             )
         _check_labels(spec, splits)
+        _check_sampler(spec, splits)
         if refusal := refusal_of_folds(spec.replication.folds, splits):
             raise StudyError(f"replication.folds: {refusal}")
         if splits.notice:
@@ -175,7 +172,11 @@ class PreparedStudy:
             "subset": splits.subset,
             "source": splits.source,
             "path": self.source.path,
+            "conditions": self.source.conditions,
             "num_classes": splits.num_classes,
+            "class_names": splits.class_names and list(splits.class_names),
+            "condition_names": splits.condition_names and list(splits.condition_names),
+            "images_digest": splits.images_digest,
             "image_shape": list(splits.image_shape),
         }
 
@@ -193,6 +194,17 @@ def painter(
         flags=partial(lines.flags_of, spec),
         output=output,
     )
+
+
+def _check_sampler(spec: StudySpec, splits: DataSplits) -> None:
+    """Refuses a way to draw conditions that these data have not, before a trial asks for it."""
+    if splits.train.conditions is None or spec.model.get("condition") == "none":
+        return
+    wanted = [spec.model.get("condition_sampler")]
+    for domain in spec.space.get("condition_sampler", ()):
+        wanted += getattr(domain, "choices", ())
+    for kind in wanted:
+        settled_kind(cast(SamplerKind | None, kind), splits)
 
 
 def _check_labels(spec: StudySpec, splits: DataSplits) -> None:

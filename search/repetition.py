@@ -131,14 +131,7 @@ def _config(trial: RecordedTrial, spec: StudySpec) -> dict[str, Any]:
 
 
 def _source(trial: RecordedTrial, spec: StudySpec) -> DataSource:
-    dataset = trial.study["dataset"]
-    return DataSource(
-        name=spec.data.name or "mnist",
-        path=dataset.get("path") or spec.data.path,
-        require_full=spec.data.require_full,
-        seed=spec.seed,
-        subset=dataset["subset"],
-    )
+    return DataSource.of(spec.data, spec.seed, trial.study["dataset"])
 
 
 def _protocol(trial: RecordedTrial) -> Protocol:

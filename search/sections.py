@@ -42,32 +42,6 @@ def _checked_pack(value: Any) -> Any:
     return value
 
 
-class DataSection(StrictModel):
-    """Which images are learnt.
-
-    Attributes:
-        name: A data set that the platform can fetch.
-        path: An `.npz` of the user's own, relative to where the search is started.
-        require_full: Whether to refuse the bundled digits where the full set is not at hand.
-    """
-
-    name: Annotated[str, Field(min_length=1)] | None = None
-    path: Annotated[str, Field(min_length=1)] | None = None
-    require_full: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.name is None) == (self.path is None):
-            got = "both" if self.name else "neither"
-            raise ProblemsError(
-                [Problem((), f"one of `name` and `path` must be given, but got {got}")]
-            )
-        if self.path is not None and self.require_full:
-            message = "`require_full` must be left out where `path` is given: a file is whole"
-            raise ProblemsError([Problem(("require_full",), message)])
-        return self
-
-
 class ReplicationSection(StrictModel):
     """How often each configuration is trained.
 

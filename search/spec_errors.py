@@ -21,7 +21,11 @@ _KINDS = {
     "model_attributes_type": "a mapping",
     "tuple_type": "a list",
 }
-_SIGNS = {"greater_than_equal": ("ge", ">="), "greater_than": ("gt", ">")}
+_SIGNS = {
+    "greater_than_equal": ("ge", ">="),
+    "greater_than": ("gt", ">"),
+    "less_than": ("lt", "<"),
+}
 _TAGS = {
     "'type'": "float, int or categorical",
     "'kind'": "manual, random_grid, full_grid or model",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from cgan_core.config import GANConfig
 from cgan_core.families import config_of
+from search.data_section import DataSection
 from search.domains import (
     Branches,
     CategoricalDomain,
@@ -32,7 +33,6 @@ from search.section_checks import (
 from search.sections import (
     BudgetSection,
     ConfirmSection,
-    DataSection,
     ReplicationSection,
     ResourcesSection,
     SchedulerSection,

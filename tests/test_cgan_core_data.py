@@ -145,12 +145,11 @@ def test_condition_density_keeps_the_moments_and_constant_columns() -> None:
     assert drawn.dtype == np.float32
     assert (drawn[:, 2] == 7).all()
     assert np.allclose(drawn.mean(0), rows.mean(0), atol=0.5)
-    widened = rows.std(0) * np.sqrt(1 + density.bandwidth**2)
-    assert np.allclose(drawn.std(0), widened, rtol=0.03)
+    assert np.allclose(drawn.std(0), rows.std(0), rtol=0.03)
     again = ConditionDensity.fit(rows.astype(np.float32), np.random.default_rng(1))
     assert again.bandwidth == density.bandwidth
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(DataError, match=r"name must be 'mnist', but got 'cifar'"):
+    with pytest.raises(DataError, match=r"name must be of mnist, .*, but got 'cifar'"):
         load_data("cifar")

@@ -12,6 +12,7 @@ from cgan_core.data import DataError, LabeledImages, load_data, mnist
 from cgan_core.data.digits import DIGEST
 from cgan_core.data.download import DownloadError
 from cgan_core.data.idx import idx_bytes, parse_idx
+from cgan_core.data.places import cache_folder
 
 MD5 = {
     "x_train": "6bbc9ace898e44ae57da46a324031adb",
@@ -176,10 +177,10 @@ def test_data_folder_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CGAN_CACHE_DIR", "~/there")
-    assert mnist.cache_folder() == Path.home() / "there"
+    assert cache_folder() == Path.home() / "there"
     monkeypatch.delenv("CGAN_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert mnist.cache_folder() == Path("/x/cgan-search")
+    assert cache_folder() == Path("/x/cgan-search")
 
 
 def test_idx_by_hand() -> None:

@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_data import tiny_config, tiny_splits
 from torch import Tensor
 
 from cgan_core.config import GANConfig
+from cgan_core.data.conditions import SamplerKind
 from cgan_core.device_draws import DeviceDraws
 from cgan_core.examples import Examples
 from cgan_core.families import config_of
@@ -361,18 +363,24 @@ def test_labels_of_device_streams_follow_their_distribution(
     assert (found - expected).abs().max() < 4 * math.sqrt(0.25 / len(labels))
 
 
-def test_vectors_of_device_streams_follow_their_density() -> None:
-    draws, member = device_draws(tiny_config(batch_size=60), "vectors")
+@pytest.mark.parametrize("kind", ["kde", "empirical", "uniform"])
+def test_vectors_of_device_streams_follow_their_sampler(kind: SamplerKind) -> None:
+    """As many as the host draws have its moments; only `empirical` ones are training rows."""
+    draws, member = device_draws(tiny_config(batch_size=60, condition_sampler=kind), "vectors")
     drawn = [draws.noise_and_condition("fake 0", torch.tensor([0, t]))[1] for t in range(200)]
     vectors = torch.cat([each[1] for each in drawn if each is not None]).double()
-    density = member.examples.density
-    assert density is not None
-    centers = torch.from_numpy(density.centers).double()
-    variance = centers.var(0, correction=0) + torch.from_numpy(
-        (density.scale * density.bandwidth) ** 2
-    )
-    torch.testing.assert_close(vectors.mean(0), centers.mean(0), rtol=0, atol=0.05)
-    torch.testing.assert_close(vectors.var(0), variance, rtol=0.06, atol=0)
+    given = member.examples.conditions
+    assert given is not None
+    rng = np.random.default_rng(0)
+    wanted = torch.from_numpy(member.examples.vector_sampler(kind).sample(50_000, rng)).double()
+    torch.testing.assert_close(vectors.mean(0), wanted.mean(0), rtol=0, atol=0.05)
+    torch.testing.assert_close(vectors.var(0), wanted.var(0), rtol=0.06, atol=0)
+    copied = (vectors[:300, None] == given.double()).all(2).any(1)
+    assert bool(copied.all()) is (kind == "empirical")
+    assert copied.any() == copied.all()
+    if kind == "uniform":
+        assert (vectors.amin(0) >= given.amin(0)).all()
+        assert (vectors.amax(0) <= given.amax(0)).all()
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gaussian"])

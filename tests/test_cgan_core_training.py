@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cgan_core import training
 from cgan_core.config import ConfigError, GANConfig
+from cgan_core.data.conditions import SamplerKind
 from cgan_core.draws import Dropout
 from cgan_core.examples import Examples
 from cgan_core.member import Member
@@ -235,7 +236,9 @@ def test_every_epoch_shows_every_row_once(
 
 def test_condition_sampler_follow_the_classes_or_are_uniform() -> None:
     rng = stream(0, "test")
-    for kind, shares in (("empirical", [0.5, 0.25, 0.25]), ("uniform", [1 / 3, 1 / 3, 1 / 3])):
+    expected: dict[SamplerKind, list[float]]
+    expected = {"empirical": [0.5, 0.25, 0.25], "uniform": [1 / 3, 1 / 3, 1 / 3]}
+    for kind, shares in expected.items():
         drawn = EXAMPLES.draw_conditions(rng, 20_000, kind)
         assert drawn is not None
         found = np.bincount(drawn.numpy(), minlength=3) / 20_000

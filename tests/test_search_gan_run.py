@@ -1,5 +1,6 @@
 """A trial on tiny data: it resumes bit for bit, leaves its artifacts, and ends when it must."""
 
+import math
 import weakref
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,10 +13,12 @@ from tiny_data import SMALL
 from tiny_study import Conditions, write_npz
 
 from cgan_core.data import load_data
+from cgan_core.data.masks import Mask
 from cgan_core.evaluation import Evaluator, protocol_for
 from cgan_core.member import Member
 from cgan_core.samples import SampleError
 from cgan_core.training import CheckpointError
+from search.data_section import DataSection
 from search.data_source import DataSource
 from search.gan_run import GANRun, GANRuns
 from search.seat import OwnSeat
@@ -308,3 +311,28 @@ def test_a_source_is_the_same_from_anywhere(
     assert settled == DataSource(path=str(file), subset=False)
     monkeypatch.chdir("/")
     assert settled.load().digest == load_data(path=file).digest
+
+
+def test_what_a_study_asks_of_its_data_is_found_again_from_its_record(tmp_path: Path) -> None:
+    file = write_npz(tmp_path / "tiny.npz")
+    section = DataSection.model_validate(
+        {
+            "path": "tiny.npz",
+            "condition": "masked_image",
+            "mask": {"top": 0, "left": 1, "height": 2, "width": 3},
+        }
+    )
+    recorded = {"path": str(file), "conditions": None, "subset": False}
+    splits = DataSource.of(section, 0, recorded).load()
+    assert splits.mask == Mask(0, 1, 2, 3)
+    plain = DataSource(path=str(file)).load()
+    assert splits.images_digest == plain.images_digest
+    assert hash(DataSource.of(section, 0, recorded)) == hash(DataSource.of(section, 0, recorded))
+
+
+def test_a_run_on_masked_pictures_is_scored(tmp_path: Path) -> None:
+    file = write_npz(tmp_path / "tiny.npz")
+    data = DataSource(path=str(file), condition="masked_image", mask="left_half")
+    runs = make_runs(tmp_path, data=data, protocol=protocol_for(data.load()), kimg_per_trial=0.2)
+    last = finish(open_run(runs))[-1]
+    assert math.isfinite(last.metrics["validation_log_likelihood"])

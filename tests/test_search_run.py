@@ -221,7 +221,7 @@ CASES = [
     Case(
         "unknown data set",
         f"{OUT} --set data.path=null --set data.name=cifar",
-        ("name must be 'mnist', but got 'cifar'",),
+        ("data.name: must be 'mnist', 'lfwcrop' or 'lfw_people', but got 'cifar'",),
     ),
     Case("a folder in use", OUT, ("out: a study is recorded here", f"{OUT} --resume"), begin),
     Case(

@@ -10,31 +10,55 @@ from cgan_core.streams import stream
 
 
 def assign_folds(
-    num_images: int, folds: int, seed: int, labels: Int64[np.ndarray, " images"] | None = None
+    num_images: int,
+    folds: int,
+    seed: int,
+    labels: Int64[np.ndarray, " images"] | None = None,
+    groups: Int64[np.ndarray, " images"] | None = None,
 ) -> Int64[np.ndarray, " images"]:
     """Deals images to folds, shuffled, one class after another.
 
     So the sizes of folds differ by one image at most, and so do each class's shares of them.
+    Images that belong together are dealt as one, the largest groups first, each to the fold that
+    has fewest images; then classes are not looked at.
 
     Args:
         num_images: how many there are.
         folds: k, at least 1.
         seed: decides which images of a class go where, with nothing else.
         labels: the class of each image; without it all are dealt as one class.
+        groups: which images belong together; None where each stands alone.
 
     Returns:
         The fold 0 ... k - 1 of each image.
 
     Raises:
-        ValueError: if there are fewer images than folds, or `folds < 1`.
+        ValueError: if there are fewer images (or groups) than folds, or `folds < 1`.
     """
-    if not 1 <= folds <= num_images:
-        raise ValueError(f"`1 <= folds <= {num_images}` must hold, but got folds={folds}")
-    order = stream(seed, "folds").permutation(num_images)
+    most = num_images if groups is None else len(np.unique(groups))
+    if not 1 <= folds <= most:
+        raise ValueError(f"`1 <= folds <= {most}` must hold, but got folds={folds}")
+    rng = stream(seed, "folds")
+    if groups is not None:
+        return _whole_groups(groups, folds, rng)
+    order = rng.permutation(num_images)
     if labels is not None:
         order = order[labels[order].argsort(kind="stable")]
     assigned = np.empty(num_images, np.int64)
     assigned[order] = np.arange(num_images) % folds
+    return assigned
+
+
+def _whole_groups(
+    groups: Int64[np.ndarray, " images"], folds: int, rng: np.random.Generator
+) -> Int64[np.ndarray, " images"]:
+    _, member_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(sizes))
+    filled, fold_of = np.zeros(folds, np.int64), np.empty(len(sizes), np.int64)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        fold_of[group] = filled.argmin()
+        filled[fold_of[group]] += sizes[group]
+    assigned: Int64[np.ndarray, " images"] = fold_of[member_of]
     return assigned
 
 
@@ -61,10 +85,5 @@ def leave_out(
         )
     train = splits.train
     labels = train.conditions if splits.num_classes is not None else None
-    is_held_out = assign_folds(len(train), folds, seed, labels) == fold
-    return replace(splits, train=_part(train, ~is_held_out)), _part(train, is_held_out)
-
-
-def _part(images: LabeledImages, chosen: np.ndarray) -> LabeledImages:
-    conditions = None if images.conditions is None else images.conditions[chosen]
-    return LabeledImages(images.images[chosen], conditions)
+    is_held_out = assign_folds(len(train), folds, seed, labels, train.groups) == fold
+    return replace(splits, train=train.chosen(~is_held_out)), train.chosen(is_held_out)

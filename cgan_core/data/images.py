@@ -4,7 +4,9 @@ Axes: `images` counts pictures, `height width *channels` are a picture's axes, `
 product, `columns` the length of one continuous condition.
 """
 
+import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +15,8 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from cgan_core.data.errors import DataError
+from cgan_core.data.masks import Mask
+from cgan_core.data.standardization import Standardization
 
 Conditions = Int64[np.ndarray, " images"] | Float32[np.ndarray, "images columns"]
 
@@ -24,10 +28,16 @@ class LabeledImages:
     Attributes:
         images: Grey (n, h, w) or coloured (n, h, w, c) pictures, 0 to 255.
         conditions: Class labels (n,), continuous vectors (n, c), or None where unconditional.
+        traits: What else is known of each image, by name (-1 where it is not), such as `smile`:
+            to judge samples by, never to learn from.
+        groups: Whose image it is: a split or a fold never divides one's images. None where each
+            stands alone.
     """
 
     images: UInt8[np.ndarray, "images height width *channels"]
     conditions: Conditions | None
+    traits: Mapping[str, Int64[np.ndarray, " images"]] = field(default_factory=dict)
+    groups: Int64[np.ndarray, " images"] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim not in (3, 4):
@@ -43,6 +53,15 @@ class LabeledImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def chosen(self, rows: np.ndarray) -> "LabeledImages":
+        """The images of some rows (by numbers or truth values), with all that is theirs."""
+        return LabeledImages(
+            self.images[rows],
+            None if self.conditions is None else self.conditions[rows],
+            {name: values[rows] for name, values in self.traits.items()},
+            None if self.groups is None else self.groups[rows],
+        )
 
     @property
     def pixels(self) -> Float32[Tensor, "images dim"]:
@@ -73,7 +92,12 @@ class DataSplits:
             must never stand beside those of the whole.
         num_classes: The number of classes, or None where conditions are no labels.
         notice: One sentence that every user must see, or None.
-        digest: SHA-256 over type, shape and bytes of every array of every split.
+        class_names: What the labels 0, 1, ... stand for, or None where they are numbers only.
+        condition_names: Of the columns of condition vectors, or None.
+        standardization: How raw condition vectors became those of the splits, or None where they
+            are as they were given.
+        mask: What conditions hide of the pictures, where they are the rest of them; or None.
+        digest: SHA-256 over type, shape and bytes of images and conditions of every split.
     """
 
     train: LabeledImages
@@ -84,11 +108,21 @@ class DataSplits:
     subset: bool
     num_classes: int | None
     notice: str | None = None
+    class_names: tuple[str, ...] | None = None
+    condition_names: tuple[str, ...] | None = None
+    standardization: Standardization | None = None
+    mask: Mask | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         splits = (self.train, self.validation, self.test)
         object.__setattr__(self, "digest", content_digest(*splits))
+
+    @functools.cached_property
+    def images_digest(self) -> str:
+        """The digest of the pictures alone: the same whatever their conditions are."""
+        splits = (self.train, self.validation, self.test)
+        return content_digest(*(LabeledImages(split.images, None) for split in splits))
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -2,8 +2,6 @@
 
 import functools
 import hashlib
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from cgan_core.data.download import DownloadError, download_files
 from cgan_core.data.errors import REMEDY, DataError, MnistNotFoundError
 from cgan_core.data.idx import idx_bytes, read_idx
 from cgan_core.data.images import DataSplits, LabeledImages
+from cgan_core.data.places import cache_folder, data_folder
 
 ARCHIVE = "mnist.npz"
 IDX_NAMES = {
@@ -62,31 +61,6 @@ def load_mnist(*, allow_download: bool = True) -> DataSplits:
     if arrays := _find(cache, complete=False):
         return _official_splits(arrays, "download")
     raise MnistNotFoundError(f"{reason} after the download")
-
-
-def data_folder() -> Path | None:
-    """The folder that `CGAN_DATA_DIR` names, or None where it is not set.
-
-    Raises:
-        DataError: If it names no folder.
-    """
-    value = os.environ.get("CGAN_DATA_DIR")
-    if not value:
-        return None
-    folder = Path(value).expanduser()
-    if not folder.is_dir():
-        raise DataError(
-            f"CGAN_DATA_DIR must name a folder, but {value!r} is none; correct or unset it"
-        )
-    return folder
-
-
-def cache_folder() -> Path:
-    """`CGAN_CACHE_DIR`, else `cgan-search` in the user's cache folder; it may not exist yet."""
-    if value := os.environ.get("CGAN_CACHE_DIR"):
-        return Path(value).expanduser()
-    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual).expanduser() / "cgan-search"
 
 
 @functools.cache

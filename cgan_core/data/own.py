@@ -9,9 +9,13 @@ from cgan_core.data.archive import read_archive
 from cgan_core.data.errors import DataError
 from cgan_core.data.images import Conditions, DataSplits, LabeledImages
 from cgan_core.data.partition import stratified_partition
+from cgan_core.data.split_checks import (
+    check_split_sizes,
+    check_training_conditions,
+    split_codes,
+)
 
 KEYS = ("images", "labels", "conditions", "split", "num_classes")
-SPLIT_NAMES = ("train", "validation", "test")
 
 Archive = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -37,9 +41,9 @@ def load_own(path: Path, *, seed: int = 0) -> DataSplits:
     generator = np.random.default_rng(seed)
     conditions, num_classes = _conditions(path, archive, len(images))
     codes = _codes(path, archive, conditions, len(images), generator)
+    check_split_sizes(path, codes)
     members = [generator.permutation(np.flatnonzero(codes == code)) for code in range(3)]
-    _check_split_sizes(path, [len(rows) for rows in members])
-    _check_training_conditions(path, conditions, num_classes, members[0])
+    check_training_conditions(path, conditions, num_classes, members[0])
     train, validation, test = (
         LabeledImages(images[rows], None if conditions is None else conditions[rows])
         for rows in members
@@ -154,47 +158,4 @@ def _codes(
             f"{path}: split must be integers or strings of shape (n,), "
             f"but got {split.dtype} {split.shape}; convert it with astype"
         )
-    words = split.astype(str)
-    codes = np.full(count, -1, np.int64)
-    for code, name in enumerate(SPLIT_NAMES):
-        codes[(words == str(code)) | (words == name)] = code
-    if (codes < 0).any():
-        raise DataError(
-            f"{path}: split must hold 0, 1, 2 or train, validation, test, "
-            f"but got {str(words[codes < 0][0])!r}; correct it"
-        )
-    return codes
-
-
-def _check_split_sizes(path: Path, sizes: list[int]) -> None:
-    if 0 in sizes:
-        listed = ", ".join(f"{n}={s}" for n, s in zip(SPLIT_NAMES, sizes, strict=True))
-        raise DataError(
-            f"{path}: every split must have images, but got {listed}; "
-            "give more images or correct `split`"
-        )
-
-
-def _check_training_conditions(
-    path: Path,
-    conditions: Conditions | None,
-    num_classes: int | None,
-    rows: Int64[np.ndarray, " train"],
-) -> None:
-    if conditions is None:
-        return
-    if num_classes is not None:
-        present = np.unique(conditions[rows])
-        if len(present) < num_classes:
-            gaps = np.flatnonzero(present != np.arange(len(present)))
-            first = int(gaps[0]) if len(gaps) else len(present)
-            raise DataError(
-                f"{path}: every class of 0..{num_classes - 1} must be in the training split, "
-                f"but {num_classes - len(present)} are not, class {first} first; "
-                "number the classes without gaps or correct `split`"
-            )
-    elif not np.ptp(conditions[rows], axis=0).any():
-        raise DataError(
-            f"{path}: conditions must vary over the training split, but all rows are equal; "
-            "leave them out for an unconditional model"
-        )
+    return split_codes(path, split)

@@ -33,6 +33,37 @@ def stratified_partition(
     return codes
 
 
+def grouped_partition(
+    groups: Int64[np.ndarray, " images"],
+    shares: tuple[float, float, float],
+    generator: np.random.Generator,
+) -> Int64[np.ndarray, " images"]:
+    """Assigns whole groups of images to the three splits.
+
+    The groups are gone through in random order, so that large ones may come to any split: each
+    goes to the test split while it fits there, else to the validation split while it fits there,
+    else to the training split.
+
+    Args:
+        groups: To whom each image belongs, such as a person.
+        shares: Of the images, for training, validation and test.
+        generator: Decides the order.
+
+    Returns:
+        0 (train), 1 (validation) or 2 (test) for each image.
+    """
+    _, member_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    left = {code: round(len(groups) * shares[code]) for code in (TEST, VALIDATION)}
+    code_of = np.full(len(sizes), TRAIN, np.int64)
+    for group in generator.permutation(len(sizes)):
+        fitting = [code for code, room in left.items() if sizes[group] <= room]
+        if fitting:
+            code_of[group] = fitting[0]
+            left[fitting[0]] -= sizes[group]
+    codes: Int64[np.ndarray, " images"] = code_of[member_of]
+    return codes
+
+
 def _apportion(
     quotas: Float64[np.ndarray, " classes"], total: int
 ) -> Int64[np.ndarray, " classes"]:
