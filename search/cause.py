@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from search.secrets import redacted
 
-CauseKind = Literal["preempted", "machine", "out_of_memory", "code"]
+CauseKind = Literal["preempted", "machine", "out_of_memory", "storage", "code"]
 
 # How Ray 2.60 words what it tells of workers and nodes; tests compare with what it really says.
 # The text on a worker that was killed names "the OOM killer" too, but as a guess.
@@ -13,6 +13,10 @@ _OUT_OF_MEMORY = re.compile(
     r"were killed due to the node running low on memory"
     r"|^(\w+\.)*\w*(MemoryError|OutOfMemoryError)\b"
     r"|CUDA out of memory|can't allocate memory|std::bad_alloc"
+)
+# What a full, stale or read-only file system says, by the words of the C library.
+_NO_ROOM = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|Stale file handle"
 )
 _NODE_LOST = re.compile(
     r"^The actor \w+ is unavailable: "  # its node does not answer, and nobody knows more yet
@@ -33,7 +37,7 @@ class Cause(NamedTuple):
 
     `preempted`: its node died or was taken away. `machine`: its process died, or what it shares
     with other trials. `out_of_memory`: Ray's memory monitor killed it, or an allocation failed.
-    `code`: training raised.
+    `storage`: a disk takes no more. `code`: training raised.
     """
 
     kind: CauseKind
@@ -70,6 +74,8 @@ def _raised(text: str) -> str:
 def _of_error(line: str) -> Cause:
     if not line:
         return Cause("machine", "unknown")
+    if _NO_ROOM.search(line):
+        return Cause("storage", line)
     if _SHARED.search(line):  # be it for want of memory: nobody knows whose
         return Cause("machine", line)
     return Cause("out_of_memory" if _OUT_OF_MEMORY.search(line) else "code", line)

@@ -39,10 +39,28 @@ def end_of(run: RunState, cause: Cause) -> Ended | None:
                 return None
             reason = f"out of memory {times} times before it got any further: {cause.text}"
             return Ended(**here, state="INFEASIBLE", reason=reason)
+        case "storage":  # no run's fault: the study stops before it would end one (`full_disk`)
+            return None
         case _:
             if run.fruitless["machine"] + run.fruitless["code"] < MAX_FRUITLESS:
                 return None
             return Ended(**here, state="FAILED", reason=cause.text)
+
+
+def full_disk(run: RunState, cause: Cause) -> str | None:
+    """Why the study must stop: the next runs would find the disk as full. None where it may go on.
+
+    Args:
+        run: As it is before the loss is recorded.
+        cause: Why it was lost.
+    """
+    if cause.kind != "storage" or run.fruitless["storage"] < MAX_FRUITLESS:
+        return None
+    return (
+        f"run {run.number}-{run.replicate} could not be saved {MAX_FRUITLESS + 1} times, the last "
+        f"time on machine {run.node or 'unknown'}: {cause.text}; make room in the output folder, "
+        "or on that machine, and resume"
+    )
 
 
 def by_cause(losses: Mapping[CauseKind, int]) -> dict[str, Any]:

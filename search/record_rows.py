@@ -64,6 +64,7 @@ class TrialRecord:
     retries_preempted: int = 0
     retries_machine: int = 0
     retries_out_of_memory: int = 0
+    retries_storage: int = 0
     retries_code: int = 0
     dataset_digest: str
     protocol_digest: str
@@ -128,6 +129,7 @@ class RunRecord:
     retries_preempted: int = 0
     retries_machine: int = 0
     retries_out_of_memory: int = 0
+    retries_storage: int = 0
     retries_code: int = 0
 
     @classmethod

@@ -18,9 +18,9 @@ from search.events import (
     RunKey,
     Started,
 )
-from search.failure_streak import FailureStreak
+from search.failure_streak import FailureStreak, StudyFailedError
 from search.history import History
-from search.lost_attempt import end_of
+from search.lost_attempt import end_of, full_disk
 from search.proposer import Proposer
 from search.run_queue import RunQueue
 from search.run_state import RunState
@@ -127,9 +127,12 @@ class Referee:
         """An attempt was lost: the run wants a place again, or ends."""
         self.running.discard(key)
         self._rulings.pop(key, None)
-        end = end_of(self._history.ledger.run(key), cause)
+        run = self._history.ledger.run(key)
+        end, stops = end_of(run, cause), full_disk(run, cause)
         if end is None:
             self._write(Retried(**key._asdict(), cause=cause.text, kind=cause.kind))
+            if stops is not None:
+                self.fault = self.fault or StudyFailedError(stops)
             self._end_idle(key.number)  # its trial may have been stopped meanwhile
             return
         self._end(end)

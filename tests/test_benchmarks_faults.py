@@ -119,13 +119,17 @@ def shown(events: list[Event]) -> list[TrackedRun]:
     """What a faithful MLflow holds."""
     params = {e.number: e.params for e in events if isinstance(e, Proposed)}
     runs = [TrackedRun("s", "FINISHED", {}, {}, {})]
-    for row in recorded(events):
+    rows = recorded(events)
+    for row in rows:
         course = courses(events)[RunKey(row.number, row.replicate)]
+        retries = row.retries
+        if row.replicate == 0:  # the run of the trial, which counts what all its runs lost
+            retries = sum(other.retries for other in rows if other.number == row.number)
         runs.append(
             TrackedRun(
                 key=f"s/{row.number}/{row.replicate}",
                 status="FINISHED" if row.state == "COMPLETED" else "FAILED",
-                tags={"state": row.state, "retries": str(row.retries)},
+                tags={"state": row.state, "retries": str(retries)},
                 params={key: repr(value) for key, value in params[row.number].items()},
                 course={
                     (int(kimg), metric): [one.metrics[metric]]

@@ -1,5 +1,7 @@
 """Causes are found in what Ray and Tune really write."""
 
+import errno
+import os
 import subprocess
 import sys
 import traceback
@@ -67,6 +69,18 @@ def test_what_training_raises_is_code_and_keeps_its_words() -> None:
     several = ValueError('two lines:\n  File "x", line 3\nand one more')
     expected = Cause("code", 'ValueError: two lines: File "x", line 3 and one more')
     assert cause_in(as_tune_writes(task_error(several))) == expected
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
+def test_a_disk_that_takes_no_more_is_no_fault_of_the_code(code: int) -> None:
+    error = OSError(code, os.strerror(code))
+    found = cause_in(as_tune_writes(task_error(error)))
+    assert found == Cause("storage", f"OSError: [Errno {code}] {os.strerror(code)}")
+
+
+def test_arrow_says_a_full_disk_in_words_of_its_own() -> None:
+    words = "[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
+    assert cause_in(as_tune_writes(task_error(OSError(words)))).kind == "storage"
 
 
 def test_the_last_failure_counts() -> None:

@@ -67,6 +67,7 @@ COLUMNS = [
     "retries_preempted",
     "retries_machine",
     "retries_out_of_memory",
+    "retries_storage",
     "retries_code",
     "dataset_digest",
     "protocol_digest",

@@ -303,10 +303,26 @@ def test_a_machine_that_fails_all_it_gets_ends_the_study_by_name(tmp_path: Path)
             referee.progressed(RunKey(0), at(50.0 + number, 1.0))
             propose(number, "broken")
             for attempt in range(MAX_FRUITLESS + 1):
-                referee.lost(RunKey(number), Cause("code", "OSError: No space left on device"))
+                referee.lost(RunKey(number), Cause("code", "OSError: no such device"))
                 if attempt < MAX_FRUITLESS:
                     place = Place(node="broken", device="cpu", pid=1)
                     referee.started(RunKey(number), place, pack=1, restored=False)
         assert isinstance(referee.fault, StudyFailedError)
         assert "machine broken" in str(referee.fault)
-        assert "No space left" in str(referee.fault)
+        assert "no such device" in str(referee.fault)
+
+
+def test_a_full_disk_stops_the_study_and_ends_no_run(history: History) -> None:
+    referee = running(history)
+    full = Cause("storage", "OSError: [Errno 28] No space left on device")
+    for _ in range(MAX_FRUITLESS):
+        referee.lost(RunKey(0), full)
+        assert not referee.stopping
+        start(referee, 0)
+    referee.lost(RunKey(0), full)
+    assert isinstance(referee.fault, StudyFailedError)
+    assert "make room in the output folder" in str(referee.fault)
+    trial = history.ledger.trials[0]
+    assert not trial.first.ended
+    assert trial.first.losses == {"storage": MAX_FRUITLESS + 1}
+    assert history.ledger.run(RunKey(0)) in history.ledger.unfinished()
