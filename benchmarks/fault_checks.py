@@ -199,11 +199,11 @@ def _tracked(events: Sequence[Event], tracked: Sequence[TrackedRun]) -> Iterator
             continue
         state = ends.get(run, "RUNNING")
         facts = (shown.status, shown.tags.get("state"), shown.tags.get("retries"))
-        count = retries[run]
+        lost = retries[run]
         if run.replicate == 0:  # which stands for its whole trial
-            count = sum(n for other, n in retries.items() if other.number == run.number)
-        if facts != (_STATUS.get(state, "FAILED"), state, str(count)):
-            yield f"MLflow: run {name(run)} is {facts}, not {state} after {count} retries"
+            lost = sum(n for other, n in retries.items() if other.number == run.number)
+        if facts != (_STATUS.get(state, "FAILED"), state, str(lost)):
+            yield f"MLflow: run {name(run)} is {facts}, not {state} after {lost} retries"
         given = {key: float(shown.params.get(key, "nan")) for key in params[run.number]}
         if given != params[run.number]:
             yield f"MLflow: run {name(run)} has parameters {given}"
