@@ -42,7 +42,7 @@ class Examples:
         """Returns what a configuration's networks are conditioned on."""
         return None if config.condition == "none" else self.kind
 
-    def sampler_for(self, config: GANConfig) -> str | None:
+    def sampler_for(self, config: GANConfig) -> SamplerKind | None:
         """Returns how a configuration has the conditions of fakes drawn; None for no wish."""
         labels = self.kind is not None and self.kind.labels
         return config.condition_sampler or (config.label_sampler if labels else None)

@@ -334,5 +334,6 @@ def test_a_run_on_masked_pictures_is_scored(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "tiny.npz")
     data = DataSource(path=str(file), condition="masked_image", mask="left_half")
     runs = make_runs(tmp_path, data=data, protocol=protocol_for(data.load()), kimg_per_trial=0.2)
-    last = finish(open_run(runs))[-1]
-    assert math.isfinite(last.metrics["validation_log_likelihood"])
+    metrics = finish(open_run(runs))[-1].metrics
+    assert metrics is not None
+    assert math.isfinite(metrics["validation_log_likelihood"])
