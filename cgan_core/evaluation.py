@@ -28,6 +28,7 @@ from cgan_core.samples import Samples, checked
 from cgan_core.scores import Scores
 
 PROTOCOL_VERSION = 2
+VECTORS_VERSION = 3  # where images have no labels: the density that conditions come from changed
 MAX_SAMPLES = 10_000
 MAX_BANDWIDTH_POINTS = 1_000
 BUNDLED_SAMPLES = 5_000
@@ -69,6 +70,11 @@ class Protocol:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def version_for(num_classes: int | None) -> int:
+    """Returns the version of the procedure that data with so many classes are scored by."""
+    return VECTORS_VERSION if num_classes is None else PROTOCOL_VERSION
+
+
 def protocol_for(splits: DataSplits, seed: int = 0, folds: int = 1) -> Protocol:
     """Returns the protocol that the data's size and kind prescribe.
 
@@ -86,7 +92,10 @@ def protocol_for(splits: DataSplits, seed: int = 0, folds: int = 1) -> Protocol:
         rarest = int(np.bincount(splits.train.conditions, minlength=classes).min())
         samples = classes * min(rarest, MAX_SAMPLES // classes)
     points = min(MAX_BANDWIDTH_POINTS, len(splits.validation.images) // 4)
-    return Protocol(splits.digest, samples, points, classes, seed=seed, folds=folds)
+    version = version_for(classes)
+    return Protocol(
+        splits.digest, samples, points, classes, seed=seed, version=version, folds=folds
+    )
 
 
 class Evaluator:

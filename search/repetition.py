@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cgan_core.evaluation import PROTOCOL_VERSION, Protocol
+from cgan_core.evaluation import Protocol, version_for
 from search.data_source import DataSource
 from search.gan_run import GANRuns
 from search.machine import SOURCE, versions
@@ -137,12 +137,13 @@ def _source(trial: RecordedTrial, spec: StudySpec) -> DataSource:
 def _protocol(trial: RecordedTrial) -> Protocol:
     recorded = trial.study["protocol"]
     version = recorded.get("version")
-    if version != PROTOCOL_VERSION or {*recorded, "folds"} != {  # there were none at first
+    ours = version_for(recorded.get("num_classes"))
+    if version != ours or {*recorded, "folds"} != {  # there were none at first
         field.name for field in dataclasses.fields(Protocol)
     }:
         raise StudyError(
             f"{trial.place}: was scored under version {version} of the protocol "
-            f"(docs/protocol.md), this program scores under version {PROTOCOL_VERSION}; install "
+            f"(docs/protocol.md), this program scores under version {ours}; install "
             f"cgan-search {trial.study['versions'].get('cgan-search')}, which recorded it"
         )
     protocol = Protocol(**recorded)
