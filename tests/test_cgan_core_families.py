@@ -277,8 +277,9 @@ def test_in_float64_a_population_makes_the_turn_of_each_member_alone(
             torch.testing.assert_close(value, truth[name], rtol=1e-9, atol=1e-13, msg=name)
 
 
-@settings
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("setting", "precision"), [*((name, "float32") for name in SETTINGS), ("dcgan", "bfloat16")]
+)
 def test_a_course_is_bit_equal_in_any_company(setting: str, precision: str) -> None:
     family, common = SETTINGS[setting]
     common = {"precision": precision, **common}
@@ -293,16 +294,16 @@ def test_a_course_is_bit_equal_in_any_company(setting: str, precision: str) -> N
         return member.state_dict()
 
     other = {"learning_rate": 1e-3, "d_dropout": 0.2}
-    alone = second_lane(4, other={})
-    assert_same(second_lane(1, 3, other=other), alone)
+    alone = second_lane(3, other={})
+    assert_same(second_lane(1, 2, other=other), alone)
 
 
 @settings
 def test_a_course_goes_on_bit_for_bit_from_its_state(setting: str) -> None:
     family, changes = SETTINGS[setting]
     straight, begun, resumed = (member_of(family, **changes) for _ in range(3))
-    straight.advance(5)
-    begun.advance(3)
+    straight.advance(3)
+    begun.advance(1)
     resumed.load_state_dict(begun.state_dict())
     resumed.advance(2)
     assert_same(resumed.state_dict(), straight.state_dict())
@@ -363,9 +364,9 @@ def test_coarse_products_leave_the_state_in_float32_and_images_near(family: str)
 
 @functools.cache
 def trained(family: str, **changes: Any) -> dict[str, Tensor]:
-    """State after three steps, long enough for a second epoch's momentum at batch 10 of 20."""
+    """State after two steps, of which the second sees momentum, schedules and moments."""
     member = Member(tiny(family, **changes), _few(), seed=0)
-    member.advance(3)
+    member.advance(2)
     parts = ("generator", "discriminator", "average")
     return {k: v for k, v in member.state_dict().items() if k.startswith(parts)}
 
