@@ -16,6 +16,7 @@ from cgan_core.data.conditions import (
     settled_kind,
     vector_sampler,
 )
+from cgan_core.data.standardization import Standardization
 from cgan_core.networks import ConditionKind
 from cgan_core.streams import stream
 
@@ -37,6 +38,10 @@ class Examples:
         self.kind = condition_kind(splits)
         self._splits = splits
         self._samplers: dict[SamplerKind, VectorSampler] = {}
+
+    def standardization_for(self, config: GANConfig) -> Standardization | None:
+        """Returns how the conditions of a configuration's networks were standardised."""
+        return None if config.condition == "none" else self._splits.standardization
 
     def kind_for(self, config: GANConfig) -> ConditionKind | None:
         """Returns what a configuration's networks are conditioned on."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cgan_core.config import ConfigError, GANConfig
 from cgan_core.configs.dcgan import DCGANConfig
+from cgan_core.configs.maxout_conv import MaxoutConvConfig
 from cgan_core.configs.mlp import MLPConfig
 from cgan_core.configs.upsample_conv import UpsampleConvConfig
 
@@ -62,6 +63,11 @@ FAMILIES: Mapping[str, Family] = {
         UpsampleConvConfig,
         _late("upsample_conv", "UpsampleConvGenerator"),
         _late("upsample_conv", "UpsampleConvDiscriminator"),
+    ),
+    "maxout_conv": Family(
+        MaxoutConvConfig,
+        _late("maxout_conv", "MaxoutConvGenerator"),
+        _late("maxout_conv", "MaxoutConvDiscriminator"),
     ),
 }
 DEFAULT_FAMILY = "mlp"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from cgan_core.networks.tape import (
     Activations,
-    AffineRecord,
     FormedGradient,
     Gradients,
+    LookupRecord,
     Record,
     Rows,
     output_gradients,
@@ -92,7 +92,7 @@ class TapedLogits:
 
     def _at_fakes(self, at_image_layer: Activations, num_fakes: int) -> Images:
         record = self.records[IMAGE]
-        assert isinstance(record, AffineRecord)
+        assert not isinstance(record, LookupRecord)
         gradient = record.input_gradient(at_image_layer[..., -num_fakes:, :])
         if self.input_mask is None:
             return gradient

@@ -138,7 +138,13 @@ class Trainer:
             k: v.detach().clone() for k, v in subject.scored_generator.state_dict().items()
         }
         examples = self.examples
-        return Model.of(subject.config, examples.image_shape, subject.kind, parameters)
+        return Model.of(
+            subject.config,
+            examples.image_shape,
+            subject.kind,
+            parameters,
+            standardization=examples.standardization_for(subject.config),
+        )
 
     def _advance(self, members: Sequence[Member], num_steps: int) -> None:
         for stretch in self.population.advance(members, num_steps):

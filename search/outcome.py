@@ -164,7 +164,8 @@ class Closing:
         config: GANConfig = self._spec.gan_config(self._ledger.trials[run.number].params)
         examples = self._evaluator.examples
         kind, shape = examples.kind_for(config), examples.image_shape
-        return Model.of(config, shape, kind, state.parameters, provenance)
+        standard = examples.standardization_for(config)
+        return Model.of(config, shape, kind, state.parameters, provenance, standard)
 
     def _write_best(self, model: Model) -> None:
         folder = self._output / BEST_FOLDER

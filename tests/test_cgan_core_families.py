@@ -32,6 +32,22 @@ TINY: dict[str, dict[str, Any]] = {
     "mlp": {"learning_rate": 0.1, "d_dropout": 0.5, **SMALL},
     "dcgan": {**ADAM, **MAPS},
     "upsample_conv": {**ADAM, **MAPS},
+    "maxout_conv": {
+        **ADAM,
+        "optimizer": "adam",
+        "g_hidden_units": 12,
+        "g_maps": 3,
+        "d_first_filters": 3,
+        "d_second_filters": 3,
+        "d_third_filters": 4,
+        "d_hidden_units": 12,
+        "d_hidden_pieces": 2,
+        "d_joint_units": 8,
+        "d_joint_pieces": 2,
+        "d_dropout": 0.2,
+        "g_init_range": 0.3,
+        "d_init_range": 0.3,
+    },
 }
 
 # What to change in each field of all families, and what must be set beside it to matter.
@@ -71,6 +87,31 @@ CONVOLUTIONAL: dict[str, tuple[Any, dict[str, Any]]] = {
     "g_maps": (3, {}),
     "d_maps": (3, {}),
 }
+MAXOUT_CONV: dict[str, tuple[Any, dict[str, Any]]] = {
+    "d_loss": ("half_sum", {}),
+    "condition_sampler": ("uniform", {}),
+    "noise": ("gaussian", {}),
+    "g_hidden_units": (11, {}),
+    "g_maps": (2, {}),
+    "g_kernel": (6, {}),
+    "g_stride": (2, {}),
+    "g_init_range": (0.2, {}),
+    "g_dropout": (0.5, {}),
+    "d_first_filters": (2, {}),
+    "d_second_filters": (2, {}),
+    "d_third_filters": (3, {}),
+    "d_filter_pieces": (3, {}),
+    "d_hidden_units": (11, {}),
+    "d_hidden_pieces": (3, {}),
+    "d_join": ("additive", {}),
+    "d_joint_units": (7, {}),
+    "d_joint_pieces": (3, {}),
+    "d_init_range": (0.2, {}),
+    "d_condition_init_range": (0.5, {"d_join": "product"}),
+    "d_dropout": (0.5, {}),
+    "d_input_dropout": (0.5, {}),
+    "d_filter_dropout": (0.0, {}),
+}
 # Settings with operations of their own, which obey the laws of a turn too.
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     **{family: (family, {}) for family in TINY},
@@ -81,6 +122,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         )
         for family in ("dcgan", "upsample_conv")
     },
+    "maxout_conv, product": ("maxout_conv", {"d_join": "product"}),
+    "maxout_conv, additive": ("maxout_conv", {"d_join": "additive"}),
     "dcgan, r1": ("dcgan", {"r1_weight": 10.0}),
     "dcgan, no norm, r1": ("dcgan", {"d_norm": "none", "r1_weight": 10.0}),
 }
@@ -89,6 +132,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 CHANGES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "dcgan": COMMON | CONVOLUTIONAL | {"g_label_maps": (2, {}), "kernel": (5, {})},
     "upsample_conv": COMMON | CONVOLUTIONAL | {"g_maps": (4, {})},
+    "maxout_conv": COMMON | MAXOUT_CONV,
 }
 
 EXAMPLES = {kind: Examples(tiny_splits(kind, side=SIDE)) for kind in ("labels", "vectors", "none")}

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tiny_data import tiny_config
 
 from cgan_core import generate
 from cgan_core.config import GANConfig
+from cgan_core.data.standardization import Standardization
 from cgan_core.families import FAMILIES
 from cgan_core.generate import main
 from cgan_core.model import Model, ModelError
@@ -214,7 +216,7 @@ def test_command_refuses_in_one_line(
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (VECTORS, [], "--condition: this model takes condition vectors; use generate()"),
+        (VECTORS, [], "this model takes condition vectors: give --condition-file FILE.npy"),
         (None, ["--condition", "1"], "--condition: this model takes none, but got 1"),
     ],
 )
@@ -228,6 +230,58 @@ def test_command_refuses_a_condition_that_the_model_cannot_take(
     model_of(kind).save(tmp_path)
     assert main([str(tmp_path), *arguments, "--out", str(tmp_path / "x.png")]) == 2
     assert one_line(capsys) == f"{message}\n"
+
+
+RAW = np.array([[10.0, 4.0], [12.0, 4.5], [8.0, 3.0]])
+STANDARD = Standardization(mean=np.array([10.0, 4.0]), scale=np.array([2.0, 0.5]))
+
+
+@pytest.mark.parametrize("name", ["raw.npy", "raw.csv", "named.csv"])
+def test_command_takes_condition_vectors_as_they_were_measured(tmp_path: Path, name: str) -> None:
+    model = dataclasses.replace(model_of(VECTORS), standardization=STANDARD)
+    model.save(tmp_path)
+    file = tmp_path / name
+    if name == "raw.npy":
+        np.save(file, RAW)
+    else:
+        np.savetxt(file, RAW, delimiter=",", header="a,b" if "named" in name else "", comments="")
+    given = [str(tmp_path), "--condition-file", str(file), "--out", str(tmp_path / "x.npz")]
+    assert main(given) == 0
+    images = np.load(tmp_path / "x.npz")["images"]
+    rows = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, -2.0]])
+    assert np.array_equal(images, generate(model, rows))
+    assert main([*given, "--count", "5"]) == 0
+    again = np.load(tmp_path / "x.npz")["images"]
+    assert np.array_equal(again, generate(model, rows[[0, 1, 2, 0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1,2,3\n", "must hold rows of 2 values, but has shape (1, 3)"),
+        ("1,x\n", "cannot be read (could not convert string"),
+        ("1,2\n1,nan\n", "every value must be finite, but row 1, column 1 (from 0) is nan"),
+    ],
+)
+def test_command_refuses_vectors_that_do_not_fit(
+    tmp_path: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model_of(VECTORS).save(tmp_path)
+    file = tmp_path / "y.csv"
+    file.write_text(content)
+    given = [str(tmp_path), "--condition-file", str(file), "--out", str(tmp_path / "x.png")]
+    assert main(given) == 2
+    line = one_line(capsys)
+    assert line.startswith(f"--condition-file {file}: ")
+    assert message in line
+
+
+def test_command_refuses_a_file_of_vectors_where_labels_are_taken(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--condition-file", "y.npy", "--out", "x.png"]) == 2
+    expected = "--condition-file: this model takes labels: use --condition\n"
+    assert one_line(capsys) == expected
 
 
 def test_grid_has_a_row_a_class_and_one_noise_a_column() -> None:

@@ -115,6 +115,15 @@ def test_maxout_is_the_largest_piece_of_each_unit() -> None:
     assert maxout(affine, pieces).tolist() == naive
 
 
+def test_maxout_of_two_pieces_shares_the_gradient_of_ties() -> None:
+    affine = torch.tensor([[1.0, 2.0, 3.0, 4.0, 2.0, 3.0]], requires_grad=True)  # 3 units
+    largest = maxout(affine, 2)
+    assert largest.tolist() == [[4.0, 2.0, 3.0]]
+    largest.backward(torch.tensor([[1.0, 6.0, 5.0]]))
+    assert affine.grad is not None
+    assert affine.grad.tolist() == [[0.0, 3.0, 2.5, 1.0, 3.0, 2.5]]
+
+
 def test_joint_layer_sees_concatenation_or_product() -> None:
     a, b = torch.rand(2, 3), torch.rand(2, 3)
     assert torch.equal(join([a, b], product=False), torch.stack([a, b], 1).reshape(2, 6))

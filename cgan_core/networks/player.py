@@ -95,6 +95,15 @@ def draw_normal(values: Tensor, rng: np.random.Generator, mean: float, std: floa
         values.copy_(torch.from_numpy(drawn))
 
 
+def initialize_uniform(network: Player, random_of: RandomOf, limit: float) -> None:
+    """Draws weights from U(-limit, limit) and zeroes biases."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            draw_uniform(parameter, random_of(name), limit)
+
+
 def present(places: Mapping[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
     """Returns the places that drop anything."""
     return {place: (width, rate) for place, (width, rate) in places.items() if rate > 0}

@@ -1,5 +1,7 @@
 """What a network's affine layers saw in one forward pass, to form their gradients from.
 
+Convolutions are affine too (`cgan_core.networks.taped_convolution`).
+
 Autograd carries gradients from layer to layer; those of the weights are formed here, from the
 gradient u at a layer's output: dW = (s u)^T x and db = sum of s u over the rows, where s scales
 rows. So one backward pass can serve two losses (`cgan_core.game`), products can be of another
@@ -16,54 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cgan_core.networks.gradients import Activations, FormedGradient, Gradient
 from cgan_core.networks.layers import ConditionLayer
 from cgan_core.networks.products import affine, matmul
+from cgan_core.networks.taped_convolution import ConvGradient, Convolution, ConvRecord
+
+__all__ = ["Activations", "FormedGradient", "Gradient", "Gradients", "Record", "Tape"]
 
 Rows = Float[Tensor, "*members rows"]
-Activations = Float[Tensor, "*members rows _"]
-
-
-class Gradient(NamedTuple):
-    """A weight's gradient a^T b over the rows, or a bias's: the sum of a's rows.
-
-    It is multiplied out when it is used, so that it may go straight into an optimiser's buffer
-    and what is used up at once stays in the cache.
-    """
-
-    a: Activations
-    b: Activations | None = None
-
-    def formed(self) -> Tensor:
-        """Returns the gradient in float32, or in the precision of finer factors."""
-        if self.b is None:
-            return self.a.sum(-2)
-        product = self.a.mT @ self.b
-        return product.float() if product.dtype == torch.bfloat16 else product
-
-    def add_to(self, buffer: Tensor, factor: float, decay: float) -> None:
-        """Updates a buffer of one member to decay * buffer + factor * gradient."""
-        if self.b is not None and self.b.dtype == buffer.dtype:
-            torch.addmm(buffer, self.a.mT, self.b, beta=decay, alpha=factor, out=buffer)
-        else:
-            scaled = Gradient(self.a * factor, self.b).formed()  # a is the smallest to scale
-            torch.add(scaled, buffer, alpha=decay, out=buffer)
-
-
-class FormedGradient(NamedTuple):
-    """A gradient that autograd has formed."""
-
-    value: Tensor
-
-    def formed(self) -> Tensor:
-        """Returns it."""
-        return self.value
-
-    def add_to(self, buffer: Tensor, factor: float, decay: float) -> None:
-        """Updates a buffer to decay * buffer + factor * gradient."""
-        buffer.mul_(decay).add_(self.value, alpha=factor)
-
-
-Gradients = Iterable[tuple[str, Gradient | FormedGradient]]
+Gradients = Iterable[tuple[str, Gradient | FormedGradient | ConvGradient]]
 """With the parameter's name in its network; gone through once, made without the weights."""
 
 
@@ -77,6 +40,10 @@ class AffineRecord(NamedTuple):
     def weight_gradient(self, at_output: Activations) -> Gradient:
         """Returns u^T x."""
         return Gradient(at_output.to(self.input.dtype), self.input)
+
+    def bias_gradient(self, at_output: Activations) -> Gradient:
+        """Returns the sum of u over the rows."""
+        return Gradient(at_output)
 
     def input_gradient(self, at_output: Activations) -> Activations:
         """Returns u W."""
@@ -93,8 +60,12 @@ class LookupRecord(NamedTuple):
         """Returns x^T u."""
         return Gradient(self.input.to(at_output.dtype), at_output)
 
+    def bias_gradient(self, at_output: Activations) -> Gradient:
+        """Returns the sum of u over the rows."""
+        return Gradient(at_output)
 
-Record = AffineRecord | LookupRecord
+
+Record = AffineRecord | LookupRecord | ConvRecord
 
 
 class Tape:
@@ -122,9 +93,12 @@ class Tape:
         return self.records, self.statistics, self.directions
 
     def apply(self, place: str, layer: nn.Module, x: Tensor) -> Activations:
-        """Applies an affine layer, on activations or on conditions."""
+        """Applies an affine layer or a convolution, on activations or on conditions."""
         if isinstance(layer, ConditionLayer):
             return self._look_up(place, layer, x)
+        if isinstance(layer, Convolution):
+            record = self.records[place] = layer.recorded(x, self.dtype)
+            return record.output
         assert isinstance(layer, nn.Linear)
         return self._affine(place, layer, x)
 
@@ -171,4 +145,4 @@ def parameter_gradients(
     for place, u in at_outputs.items():
         scaled = u if scale is None else u * scale.unsqueeze(-1)
         yield f"{place}.weight", records[place].weight_gradient(scaled)
-        yield f"{place}.bias", Gradient(scaled)
+        yield f"{place}.bias", records[place].bias_gradient(scaled)
