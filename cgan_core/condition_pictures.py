@@ -12,14 +12,12 @@ from cgan_core.nearest import nearest
 from cgan_core.streams import draw_noise, stream
 from cgan_core.traits import LinearTrait
 
-LOG_ODDS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # of the trait, along a walk
-
 
 def walk(
     model: Model,
     conditions: Float32[np.ndarray, "rows columns"],
     trait: LinearTrait,
-    log_odds: Sequence[float] = LOG_ODDS,
+    log_odds: Sequence[float],
 ) -> Float[Tensor, "images pixels"]:
     """Generates a row of images a condition, along one trait with z held.
 

@@ -7,7 +7,6 @@ from sklearn.linear_model import LogisticRegression
 from tiny_data import tiny_config, tiny_splits
 
 from cgan_core.condition_pictures import (
-    LOG_ODDS,
     beside_nearest,
     completions,
     noise_of,
@@ -59,10 +58,11 @@ def test_a_walk_moves_along_one_trait_with_the_noise_held(
 ) -> None:
     conditions, trait = drawn
     linear, model, start = LinearTrait.fit(conditions, trait), model_of(), conditions[:2]
-    images = walk(model, start, linear)
-    assert images.shape == (2 * len(LOG_ODDS), 16)
+    log_odds = (-4.0, 0.0, 4.0)
+    images = walk(model, start, linear, log_odds)
+    assert images.shape == (6, 16)
     z = noise_of(model, 2)
-    for column, value in enumerate(LOG_ODDS):
+    for column, value in enumerate(log_odds):
         y = linear.towards(start, value)
         np.testing.assert_allclose(linear.log_odds(y), value, atol=1e-4)
         apart = np.cross(y - start, linear.weights)
