@@ -153,8 +153,8 @@ def write_pictures(faces: Faces, out: Path) -> None:
     save(model, grid, out / "fixed_noise.png", 10)
     for name in train.traits:
         linear = linear_trait(faces.splits, name)
-        ends = np.quantile(linear.log_odds(train.conditions), (0.01, 0.99))
-        images = walk(model, starts, linear, np.linspace(*ends, STEPS).tolist())
+        low, high = np.quantile(linear.log_odds(train.conditions), (0.01, 0.99))
+        images = walk(model, starts, linear, np.linspace(low, high, STEPS).tolist())
         save(model, images, out / f"walk_{name}.png", STEPS)
     samples = faces.samples(faces.drawn()[:PAIRS])
     pairs = beside_nearest(samples, train.pixels)
