@@ -163,10 +163,12 @@ def write_pictures(faces: Faces, out: Path) -> None:
 
 def write_completions(faces: Faces, out: Path) -> None:
     """Writes rows of a held-out picture, what is visible of it, and what is made of that."""
-    validation = faces.splits.validation
+    validation, mask = faces.splits.validation, faces.splits.mask
+    assert mask is not None
     assert validation.conditions is not None
-    visible = torch.from_numpy(validation.conditions[:ROWS])
-    rows = completions(faces.model, validation.pixels[:ROWS], visible, COMPLETIONS)
+    visible = torch.from_numpy(mask.visible(validation.images[:ROWS]))
+    conditions = torch.from_numpy(validation.conditions[:ROWS])
+    rows = completions(faces.model, validation.pixels[:ROWS], visible, conditions, COMPLETIONS)
     save(faces.model, rows, out / "completions.png", COMPLETIONS + 2)
 
 

@@ -47,14 +47,16 @@ def completions(
     model: Model,
     truth: Float32[Tensor, "rows pixels"],
     visible: Float32[Tensor, "rows pixels"],
+    conditions: Float32[Tensor, "rows pixels"],
     count: int,
 ) -> Float32[Tensor, "images pixels"]:
     """Returns rows of: an image, what is visible of it, and generated images for several z.
 
-    They are what the generator makes of the whole picture; nothing is pasted in.
+    `conditions` is what is visible, as the model takes it. The generated images are what it makes
+    of the whole picture; nothing is pasted in.
     """
     z = noise_of(model, count).repeat(len(truth), 1)
-    filled = model.images(z, visible.repeat_interleave(count, 0)).unflatten(0, (-1, count))
+    filled = model.images(z, conditions.repeat_interleave(count, 0)).unflatten(0, (-1, count))
     return torch.cat([truth.unsqueeze(1), visible.unsqueeze(1), filled], 1).flatten(0, 1)
 
 

@@ -84,11 +84,12 @@ def test_completions_show_the_truth_what_was_seen_and_what_was_made_of_it() -> N
     visible = torch.from_numpy(Mask.of("left_half", (4, 4)).visible(pictures))
     truth = torch.from_numpy(pictures.reshape(2, -1)).float() / 255
     model = model_of(16)
-    rows = completions(model, truth, visible, 3).unflatten(0, (2, 5))
+    y = visible * 2 - 1
+    rows = completions(model, truth, visible, y, 3).unflatten(0, (2, 5))
     assert torch.equal(rows[:, 0], truth)
     assert torch.equal(rows[:, 1], visible)
     z = noise_of(model, 3)
-    torch.testing.assert_close(rows[1, 2:], model.images(z, visible[1].expand(3, -1)))
+    torch.testing.assert_close(rows[1, 2:], model.images(z, y[1].expand(3, -1)))
 
 
 def test_sensitivities_are_zero_where_nothing_changes() -> None:
