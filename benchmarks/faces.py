@@ -24,7 +24,6 @@ from torch import Tensor
 
 from cgan_core.classifier import Classifier
 from cgan_core.condition_pictures import (
-    LOG_ODDS,
     beside_nearest,
     completions,
     noise_of,
@@ -42,6 +41,7 @@ from search.study import StudySpec
 from search.study_file import StudyError, read_study
 
 ROWS, PAIRS, COMPLETIONS = 8, 30, 5  # of walks and completions; samples; completions of a picture
+STEPS = 7  # of a walk, from log-odds that 1 % of training faces are below to what 1 % are above
 DENSITY_ROWS = 1_000
 
 
@@ -144,25 +144,31 @@ def balanced(found: np.ndarray, wanted: np.ndarray) -> float:
 
 def write_pictures(faces: Faces, out: Path) -> None:
     """Writes a grid of one z a column, walks along each trait, and nearest training faces."""
-    model, validation = faces.model, faces.splits.validation
-    assert validation.conditions is not None
-    starts = validation.conditions[:ROWS]
+    model, train = faces.model, faces.splits.train
+    held_out = faces.splits.validation.conditions
+    assert train.conditions is not None
+    assert held_out is not None
+    starts = held_out[:ROWS]
     grid = class_grid(model.generator, model.config, model.condition, torch.from_numpy(starts))
     save(model, grid, out / "fixed_noise.png", 10)
-    for name in faces.splits.train.traits:
+    for name in train.traits:
         linear = linear_trait(faces.splits, name)
-        save(model, walk(model, starts, linear), out / f"walk_{name}.png", len(LOG_ODDS))
+        low, high = np.quantile(linear.log_odds(train.conditions), (0.01, 0.99))
+        images = walk(model, starts, linear, np.linspace(low, high, STEPS).tolist())
+        save(model, images, out / f"walk_{name}.png", STEPS)
     samples = faces.samples(faces.drawn()[:PAIRS])
-    pairs = beside_nearest(samples, faces.splits.train.pixels)
+    pairs = beside_nearest(samples, train.pixels)
     save(model, pairs, out / "nearest.png", 10)
 
 
 def write_completions(faces: Faces, out: Path) -> None:
     """Writes rows of a held-out picture, what is visible of it, and what is made of that."""
-    validation = faces.splits.validation
+    validation, mask = faces.splits.validation, faces.splits.mask
+    assert mask is not None
     assert validation.conditions is not None
-    visible = torch.from_numpy(validation.conditions[:ROWS])
-    rows = completions(faces.model, validation.pixels[:ROWS], visible, COMPLETIONS)
+    visible = torch.from_numpy(mask.visible(validation.images[:ROWS]))
+    conditions = torch.from_numpy(validation.conditions[:ROWS])
+    rows = completions(faces.model, validation.pixels[:ROWS], visible, conditions, COMPLETIONS)
     save(faces.model, rows, out / "completions.png", COMPLETIONS + 2)
 
 

@@ -12,14 +12,12 @@ from cgan_core.nearest import nearest
 from cgan_core.streams import draw_noise, stream
 from cgan_core.traits import LinearTrait
 
-LOG_ODDS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # of the trait, along a walk
-
 
 def walk(
     model: Model,
     conditions: Float32[np.ndarray, "rows columns"],
     trait: LinearTrait,
-    log_odds: Sequence[float] = LOG_ODDS,
+    log_odds: Sequence[float],
 ) -> Float[Tensor, "images pixels"]:
     """Generates a row of images a condition, along one trait with z held.
 
@@ -49,14 +47,16 @@ def completions(
     model: Model,
     truth: Float32[Tensor, "rows pixels"],
     visible: Float32[Tensor, "rows pixels"],
+    conditions: Float32[Tensor, "rows pixels"],
     count: int,
 ) -> Float32[Tensor, "images pixels"]:
     """Returns rows of: an image, what is visible of it, and generated images for several z.
 
-    They are what the generator makes of the whole picture; nothing is pasted in.
+    `conditions` is what is visible, as the model takes it. The generated images are what it makes
+    of the whole picture; nothing is pasted in.
     """
     z = noise_of(model, count).repeat(len(truth), 1)
-    filled = model.images(z, visible.repeat_interleave(count, 0)).unflatten(0, (-1, count))
+    filled = model.images(z, conditions.repeat_interleave(count, 0)).unflatten(0, (-1, count))
     return torch.cat([truth.unsqueeze(1), visible.unsqueeze(1), filled], 1).flatten(0, 1)
 
 

@@ -7,7 +7,6 @@ from sklearn.linear_model import LogisticRegression
 from tiny_data import tiny_config, tiny_splits
 
 from cgan_core.condition_pictures import (
-    LOG_ODDS,
     beside_nearest,
     completions,
     noise_of,
@@ -59,10 +58,11 @@ def test_a_walk_moves_along_one_trait_with_the_noise_held(
 ) -> None:
     conditions, trait = drawn
     linear, model, start = LinearTrait.fit(conditions, trait), model_of(), conditions[:2]
-    images = walk(model, start, linear)
-    assert images.shape == (2 * len(LOG_ODDS), 16)
+    log_odds = (-4.0, 0.0, 4.0)
+    images = walk(model, start, linear, log_odds)
+    assert images.shape == (6, 16)
     z = noise_of(model, 2)
-    for column, value in enumerate(LOG_ODDS):
+    for column, value in enumerate(log_odds):
         y = linear.towards(start, value)
         np.testing.assert_allclose(linear.log_odds(y), value, atol=1e-4)
         apart = np.cross(y - start, linear.weights)
@@ -84,11 +84,12 @@ def test_completions_show_the_truth_what_was_seen_and_what_was_made_of_it() -> N
     visible = torch.from_numpy(Mask.of("left_half", (4, 4)).visible(pictures))
     truth = torch.from_numpy(pictures.reshape(2, -1)).float() / 255
     model = model_of(16)
-    rows = completions(model, truth, visible, 3).unflatten(0, (2, 5))
+    y = visible * 2 - 1
+    rows = completions(model, truth, visible, y, 3).unflatten(0, (2, 5))
     assert torch.equal(rows[:, 0], truth)
     assert torch.equal(rows[:, 1], visible)
     z = noise_of(model, 3)
-    torch.testing.assert_close(rows[1, 2:], model.images(z, visible[1].expand(3, -1)))
+    torch.testing.assert_close(rows[1, 2:], model.images(z, y[1].expand(3, -1)))
 
 
 def test_sensitivities_are_zero_where_nothing_changes() -> None:

@@ -174,6 +174,15 @@ def test_masked_pictures_become_the_conditions() -> None:
     assert masked.mask == Mask(1, 0, 2, 4)
     assert masked.images_digest == plain.images_digest == conditioned(plain, "given").images_digest
     assert masked.digest != plain.digest
+    assert masked.standardization is not None
+    for part in (masked.train, masked.validation):
+        visible = masked.mask.visible(part.images)
+        assert part.conditions is not None
+        assert np.array_equal(part.conditions, masked.standardization.apply(visible))
+    assert masked.train.conditions is not None
+    shown = masked.train.conditions.reshape(-1, 4, 4)[:, [0, 3]]
+    np.testing.assert_allclose(shown.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(shown.std(0), 1, atol=1e-6)
     examples = Examples(masked)
     assert examples.density is None
     assert examples.kind is not None

@@ -13,6 +13,7 @@ from cgan_core.data.lfwcrop import load_lfwcrop
 from cgan_core.data.masks import Mask
 from cgan_core.data.mnist import load_mnist
 from cgan_core.data.own import load_own
+from cgan_core.data.standardization import Standardization
 from cgan_core.data_choices import ConditionChoice, DataName, MaskBox, MaskName
 
 
@@ -76,8 +77,9 @@ def conditioned(
     if mask is None:
         return splits
     placed = Mask.of(mask, splits.image_shape)
+    standard = Standardization.fit(placed.visible(splits.train.images))
     train, validation, test = (
-        replace(part, conditions=placed.visible(part.images))
+        replace(part, conditions=standard.apply(placed.visible(part.images)))
         for part in (splits.train, splits.validation, splits.test)
     )
     return replace(
@@ -88,7 +90,7 @@ def conditioned(
         num_classes=None,
         class_names=None,
         condition_names=None,
-        standardization=None,
+        standardization=standard,
         mask=placed,
     )
 
