@@ -2,86 +2,19 @@
 
 import argparse
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from search.command_line import (
-    DONE,
-    FAULT,
-    INTERRUPTED,
-    USER_ERROR,
-    Parser,
-    extra_trials,
-    public_uri,
-)
+from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR
 from search.failure_streak import StudyFailedError
 from search.job_address import SubmitError, find_job_server
 from search.journal import JournalError, JournalExists
+from search.run_options import assignments, command, extension, parser, resume_command
 from search.stop_request import RayLostError, StudyInterrupted
-from search.study import SpecError, load_spec, parse_duration
-
-
-def parser() -> Parser:
-    """Creates the parser of the command line."""
-    p = Parser(
-        prog="python -m search.run",
-        allow_abbrev=False,  # `resume_command` knows flags by their whole names
-        description="Search the hyperparameters of a conditional adversarial net.",
-    )
-    p.add_argument("space", type=Path, metavar="SPACE.yaml", help="the search space")
-    p.add_argument("--size", metavar="NAME", help="an overlay of the space, such as quick")
-    p.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="default: [<storage>/]runs/<study>[-<size>]",
-    )
-    p.add_argument("--resume", action="store_true", help="go on with the study in the folder")
-    p.add_argument(
-        "--look-again",
-        action="store_true",
-        help="with --resume: score the winner on the test set though one was before; recorded",
-    )
-    p.add_argument("--dry-run", action="store_true", help="say plan and cost, then stop")
-    p.add_argument("--trials", metavar="N", help="trials in all; with --resume, +N more")
-    p.add_argument("--time-budget", metavar="15m", help="time in all; with --resume, +1h more")
-    p.add_argument("--max-concurrent", type=int, metavar="N", help="trials at a time")
-    p.add_argument("--seed", type=int, metavar="N", help="from which all others follow")
-    p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="set a key of the space, such as budget.trials=12 (repeatable)",
-    )
-    p.add_argument(
-        "--address",
-        default="auto",
-        help="auto, local, or HOST:PORT: of a Ray cluster, or of its job server to submit to",
-    )
-    p.add_argument(
-        "--without-token",
-        action="store_true",
-        help="use a Ray cluster that asks nobody for a token: whoever reaches it can run code",
-    )
-    p.add_argument(
-        "--tracking-uri",
-        type=public_uri,
-        metavar="URI",
-        help="MLflow; default: this host's services, else runs/mlflow.db",
-    )
-    p.add_argument(
-        "--json",
-        action="store_true",
-        help="print summary.json (with --dry-run the study, all choices made) on standard output",
-    )
-    return p
+from search.study import SpecError, load_spec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,7 +95,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[str]) -> int:
     added = extension(options)
-    spec = load_spec(options.space, options.size, options.overrides, _assignments(options))
+    spec = load_spec(options.space, options.size, options.overrides, assignments(options))
     if options.max_concurrent is not None and options.max_concurrent < 1:
         raise SpecError(f"--max-concurrent: must be at least 1, but got {options.max_concurrent}")
     # Imported late: a mistake in the space file is told at once, not after Ray and torch.
@@ -199,68 +132,6 @@ def _run(options: argparse.Namespace, resume: str, start: str, words: Sequence[s
     if options.json:
         sys.stdout.write(json.dumps(summary) + "\n")
     return DONE
-
-
-def _assignments(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """Returns the flags that stand for a key of the space, and what they set."""
-    given = (
-        ("--seed", "seed", options.seed),
-        ("--trials", "budget.trials", options.trials),
-        ("--time-budget", "budget.time", options.time_budget),
-    )
-    return [
-        (f"{flag} {value}", f"{key}={value}")
-        for flag, key, value in given
-        if value is not None and not str(value).startswith("+")
-    ]
-
-
-def extension(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what --trials +N and --time-budget +T add.
-
-    Raises:
-        SpecError: if they are not what they should be.
-    """
-    found: dict[str, Any] = {}
-    if options.look_again and not options.resume:
-        raise SpecError("--look-again: looks at the test set once more and needs --resume")
-    for flag, name in (("trials", "extra_trials"), ("time_budget", "extra_seconds")):
-        value = getattr(options, flag)
-        if value is None or not value.startswith("+"):
-            continue
-        shown = f"--{flag.replace('_', '-')}"
-        if not options.resume:
-            raise SpecError(f"{shown}: {value} extends a study and needs --resume")
-        try:
-            found[name] = extra_trials(value) if flag == "trials" else parse_duration(value[1:])
-        except ValueError as error:
-            raise SpecError(f"{shown}: {error}") from None
-    return found
-
-
-_ONCE = ("--resume", "--look-again", "--dry-run")  # not repeated by a command that goes on
-
-
-def resume_command(words: Sequence[str]) -> str:
-    """Returns the command that goes on with the study that `words` started."""
-    kept, skip = [], False
-    for position, word in enumerate(words):
-        following = words[position + 1] if position + 1 < len(words) else ""
-        if skip:
-            skip = False
-        elif word in ("--trials", "--time-budget") and following.startswith("+"):
-            skip = True
-        elif word not in _ONCE and not word.startswith(("--trials=+", "--time-budget=+")):
-            kept.append(word)
-    return command([*kept, "--resume"])
-
-
-def command(words: Sequence[str]) -> str:
-    """Returns the command with these words, as it can be typed here."""
-    python = Path(sys.executable)
-    here = Path.cwd()
-    shown = python.relative_to(here) if python.is_relative_to(here) else python
-    return shlex.join([str(shown), "-m", "search.run", *words])
 
 
 if __name__ == "__main__":

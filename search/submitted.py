@@ -22,7 +22,8 @@ from search.journal import Journal
 from search.ledger import Ledger
 from search.parcel import pack
 from search.requests import Extend, ask
-from search.run import carry_out, extension, parser
+from search.run import carry_out
+from search.run_options import extension, parser
 from search.study import StudySpec, load_spec
 from search.study_file import STUDY_NAME
 from search.study_folder import default_output

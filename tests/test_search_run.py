@@ -17,14 +17,14 @@ import ray
 import yaml
 from tiny_study import write_npz, write_space
 
-import search.run
 from search.command_line import DONE, FAULT, INTERRUPTED, USER_ERROR
 from search.events import SessionOpened
 from search.failure_streak import StudyFailedError
 from search.history import History
 from search.lines import Lines
 from search.prepared import PreparedStudy
-from search.run import main, resume_command
+from search.run import main
+from search.run_options import parser, resume_command
 from search.stop_request import StudyInterrupted, signals_held_back
 from search.study import load_spec
 
@@ -563,7 +563,7 @@ def test_words_with_spaces_stay_whole() -> None:
 def test_yaml_of_the_tiny_study_is_sound(folder: Path) -> None:
     assert load_spec(folder / "tiny.yaml").study == "tiny"
     assert yaml.safe_load((folder / "tiny.yaml").read_text())["budget"]["trials"] == 5
-    assert search.run.parser().prog == "python -m search.run"
+    assert parser().prog == "python -m search.run"
 
 
 def test_a_signal_waits_until_processes_are_started() -> None:

@@ -16,7 +16,7 @@ from search.job_address import JobAddress, SubmitError
 from search.job_server import Job
 from search.parcel import Parcel
 from search.requests import waiting
-from search.run import parser
+from search.run_options import parser
 from search.steering import take_up_extensions
 from search.study import StudySpec, load_spec
 from search.study_file import STUDY_NAME
